@@ -1,0 +1,43 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MODEL := models/SmolLM2-135M-Instruct
+
+.PHONY: setup demo test test-real check smoke bench clean
+
+setup: $(STAMP) ## .venv/ with the pinned versions; instant when it is there
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup ## align a real 135M model on the starter pairs
+	$(BIN)/python scripts/quickstart_model.py
+	$(BIN)/dpo train recipes/quickstart.yaml
+
+test: setup ## everything that needs no real model, GPU or network
+	$(BIN)/python -m pytest -m "not real and not slow and not gpu and not network"
+
+test-real: setup ## the rest that runs on this machine: the real model, the real data
+	$(BIN)/python scripts/quickstart_model.py
+	$(BIN)/python -m pytest -m "(real or slow) and not gpu and not network"
+
+check: setup ## style, types, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+smoke: setup ## the whole pipeline on a tiny random model
+	$(BIN)/python -c "from pathlib import Path; from tests.fakes import write_model; write_model(Path('models/tiny'))"
+	$(BIN)/dpo train recipes/smoke.yaml train.resume=never
+
+bench: setup ## speed and memory figures
+	@for script in scripts/bench/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean: ## everything that setup, tests and runs wrote, but the models
+	rm -rf $(VENV) build dist runs wandb .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,119 @@
+"""The values that travel: Example -> TokenGroup -> Batch -> LogProbs -> LossOutput.
+
+Legend: B groups, K completions of a group, N = sum of K over a batch, P prompt tokens, C completion tokens. Log-probs are fp32 nats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Message = Mapping[str, Any]
+"""One chat turn: `role`, `content`, and what the template reads beside them (`tool_calls`, `name`)."""
+
+Text = str | Sequence[Message]
+"""A piece of conversation: raw text, or chat messages."""
+
+DataKind = Literal["pairs"]
+"""What a method eats: `pairs` are groups of two completions, the preferred one first."""
+
+Unit = Literal["example", "token"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt and its completions, best first, as a data file states them."""
+
+    prompt: Text
+    completions: tuple[Text, ...]
+    """Same kind as the prompt: text that continues it, or the messages after it."""
+    source: str
+    """`file:line` (or `name[row]`), for messages to the user."""
+    tools: Sequence[Mapping[str, Any]] | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenGroup:
+    """One prompt and its K completions as token ids: the unit of work of every method."""
+
+    prompt: np.ndarray
+    """The prefix that all completions share, (P,) int32, P >= 1."""
+    completions: tuple[np.ndarray, ...]
+    """What follows the shared prefix, K arrays (C_k,) int32, C_k >= 1."""
+    masks: tuple[np.ndarray, ...]
+    """Which of those tokens are scored, K arrays (C_k,) bool, each with at least one true."""
+    source: str = ""
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Digest of each completion's token ids (prompt included) and score mask; wherever the shared prefix ends, it is the same."""
+        return tuple(_digest(self.prompt, ids, mask) for ids, mask in zip(self.completions, self.masks, strict=True))
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the packed layout computes for this group: the prompt once, every completion once."""
+        return len(self.prompt) + sum(len(ids) for ids in self.completions)
+
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """Scored tokens of each completion."""
+        return tuple(int(mask.sum()) for mask in self.masks)
+
+
+def _digest(prompt: np.ndarray, ids: np.ndarray, mask: np.ndarray) -> str:
+    full = np.concatenate([prompt, ids]).astype("<i4")
+    scored = np.concatenate([np.zeros(len(prompt), np.uint8), mask.astype(np.uint8)])
+    return hashlib.blake2b(full.tobytes() + scored.tobytes(), digest_size=16, person=f"{len(full)}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Groups that are scored together; `weight` 0 marks a filler that only keeps ranks in step."""
+
+    groups: tuple[TokenGroup, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LogProbs:
+    """What the scorer gives for the N completions of a batch, group by group."""
+
+    total: Tensor
+    """Summed log-probability of the scored tokens, (N,) fp32, nats."""
+    tokens: Tensor
+    """Scored tokens, (N,) int64, at least 1."""
+    per_token: Tensor | None = None
+    """Log-probability of each scored token, completion after completion, (sum of tokens,), on request."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Log-probability per scored token, (N,)."""
+        return self.total / self.tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A part of a loss: `weight` times the mean of `losses` over its unit, taken over the whole step and all ranks."""
+
+    losses: Tensor
+    """(U,) one value a unit, or any sums whose units add up to the step's count."""
+    unit: Unit = "example"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LossOutput:
+    """What a method makes of log-probs."""
+
+    terms: tuple[Term, ...]
+    metrics: dict[str, Tensor]
+    """Per-group values to average over the logging window, (B,) each, without gradient."""
