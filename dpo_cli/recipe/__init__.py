@@ -1,0 +1,1 @@
+"""Recipes: one schema, a strict loader that reports everything at once, and what is told about both."""

@@ -1,0 +1,132 @@
+"""Rules between keys of a recipe, the run's name and the digest of what decides its result. Nothing here changes a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from typing import Any
+
+from dpo_cli import methods
+from dpo_cli.errors import Problem
+from dpo_cli.recipe.schema import Recipe
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+"""What a run folder may be called: no separators, no leading dot or dash, nothing a terminal acts on."""
+
+INERT = ("name", "data.cache", "data.fail_on_leak", "reference.store", "log")
+INERT_TRAIN = ("output_dir", "resume", "eval_every", "save_every", "samples", "keep_last")
+"""Keys that say where things go and what is told, not what is computed: they do not enter the digest, so changing one finds the same run."""
+
+
+def problems(recipe: Recipe) -> list[Problem]:
+    """List contradictions between keys; each names the key to change."""
+    return [*_unsupported(recipe), *_data(recipe), *_steps(recipe), *_reference(recipe), *_name(recipe)]
+
+
+def _unsupported(recipe: Recipe) -> list[Problem]:
+    later = {"model.adapter": recipe.model.adapter, "model.quantize": recipe.model.quantize}
+    return [
+        Problem(key, f"'{key}' is not supported yet in this version", f"{key}: null")
+        for key, value in later.items()
+        if value is not None
+    ]
+
+
+def _data(recipe: Recipe) -> list[Problem]:
+    split = recipe.data.split
+    if split.eval + split.test < 1:
+        return []
+    what = f"'data.split' holds out {split.eval:g} + {split.test:g} of the rows and leaves none to train on"
+    return [Problem("data.split.eval", what, "data.split.eval + data.split.test below 1")]
+
+
+def _steps(recipe: Recipe) -> list[Problem]:
+    warmup, max_steps = recipe.optim.warmup, recipe.train.max_steps
+    if warmup >= 1 and warmup != int(warmup):
+        what = f"'optim.warmup' is {warmup:g}: from 1 on it counts steps"
+        return [Problem("optim.warmup", what, "a whole number of steps, or a share below 1")]
+    if max_steps is not None and warmup >= 1 and warmup > max_steps:
+        what = f"'optim.warmup' is {warmup:g} steps, more than 'train.max_steps' ({max_steps})"
+        return [Problem("optim.warmup", what, f"at most {max_steps}, or a share below 1")]
+    return []
+
+
+def _reference(recipe: Recipe) -> list[Problem]:
+    source, needed = recipe.reference.source, methods.get(recipe.method.name).needs_reference
+    if source == "none" and needed:
+        what = f"'reference.source' is none, but '{recipe.method.name}' compares with a reference"
+        return [Problem("reference.source", what, "cache or live")]
+    if source == "none" and recipe.reference.model is not None:
+        return [
+            Problem(
+                "reference.model",
+                "'reference.model' is set, but 'reference.source' is none",
+                "reference.model: null",
+            )
+        ]
+    return []
+
+
+def _name(recipe: Recipe) -> list[Problem]:
+    if recipe.name is None:
+        return []
+    name, unknown = _filled(recipe)
+    if unknown:
+        return [
+            Problem(
+                "name",
+                f"'name' holds {{{unknown[0]}}}, which is no key of the recipe",
+                "a dotted key, as in {method.beta}",
+            )
+        ]
+    if NAME.fullmatch(name):
+        return []
+    fix = "letters, digits, '.', '_', '-', starting with a letter or digit, 80 at most"
+    return [Problem("name", f"'name' gives {name[:100]!r}, which cannot be a folder's name", fix)]
+
+
+def run_name(recipe: Recipe, stem: str) -> str:
+    """Give the run's name: `recipe.name` with its fields filled in, or the recipe file's `stem` and eight digits of the digest."""
+    if recipe.name is not None:
+        return _filled(recipe)[0]
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip(".-_")[:60] or "run"
+    return f"{stem}-{digest(recipe)[:8]}"
+
+
+def _filled(recipe: Recipe) -> tuple[str, list[str]]:
+    """Give the name with its {dotted.key} fields filled in, and the fields that are no keys."""
+    leaves, unknown = flat(dataclasses.asdict(recipe)), list[str]()
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1] not in leaves or match[1] == "name":
+            unknown.append(match[1])
+            return match[0]
+        return str(leaves[match[1]])
+
+    assert recipe.name is not None, "only a given name has fields"
+    return re.sub(r"\{([^{}]*)\}", fill, recipe.name), unknown
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Give the leaves of nested dicts and lists by dotted key (`data.train[0].path`); empty ones are leaves."""
+    if isinstance(value, dict) and value:
+        return {
+            k: v
+            for name, item in value.items()
+            for k, v in flat(item, f"{key}.{name}" if key else str(name)).items()
+        }
+    if isinstance(value, list) and value:
+        return {k: v for i, item in enumerate(value) for k, v in flat(item, f"{key}[{i}]").items()}
+    return {key: value}
+
+
+def digest(recipe: Recipe) -> str:
+    """Give 64 hex digits that two recipes share exactly where every key that decides the result is equal."""
+    values = dataclasses.asdict(recipe)
+    for key in (*INERT, *(f"train.{name}" for name in INERT_TRAIN)):
+        group, _, name = key.rpartition(".")
+        (values[group] if group else values).pop(name)
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

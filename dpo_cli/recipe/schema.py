@@ -1,0 +1,230 @@
+"""The schema of a recipe: every knob once, with its meaning, unit, sane range and what a larger value does.
+
+A method's own knobs stand in `dpo_cli/methods/<name>.py`. Rules between keys are in `rules.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+
+from dpo_cli import methods
+
+
+@dataclass(frozen=True)
+class Location:
+    """Marks a text field that may name a place on disk; the loader makes such a place absolute.
+
+    `file`: always a path. `model`: a path where it looks like one or exists, else a hub id. `data`: the same, and also a glob or a
+    name with a data file's ending. `run`: as `model`, after the words `auto` and `never`. `output`: stays relative.
+    """
+
+    kind: Literal["file", "model", "data", "run", "output"]
+
+
+Precision = Literal["fp32", "bf16", "auto"]
+Share = Annotated[float, Ge(0), Lt(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The model that is aligned and how it is loaded and saved."""
+
+    name: Annotated[str, Location("model"), MinLen(1)]
+    """Folder of a model or of a finished run, or a hub id (`org/name`). Required."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; null takes the default branch."""
+    attention: Literal["auto", "packed", "padded"] = "auto"
+    """Layout of the rows: `packed` computes a shared prompt once, `padded` takes plain rows; auto packs where that is proven exact at start-up."""
+    adapter: dict[str, Any] | None = None
+    """Train an adapter in place of all weights; only null (all weights) is supported yet."""
+    quantize: dict[str, Any] | None = None
+    """Quantise the frozen base weights; only null is supported yet."""
+    save_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Type of the saved weights; bf16 halves the folder, rounds the weights, and is refused where that changes the result."""
+    allow_rounding: bool = False
+    """Save in bf16 even where that changes the mean held-out margin by more than 2%."""
+    tokenizer: Annotated[str, Location("model")] | None = None
+    """Folder or hub id of another tokenizer; null takes the model's own."""
+    chat_template: Annotated[str, Location("file")] | None = None
+    """Path of a .jinja chat template; null takes the tokenizer's own."""
+    eos_token: str | None = None
+    """Token that ends a completion; null takes the tokenizer's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One set of preference rows."""
+
+    path: Annotated[str, Location("data"), MinLen(1)]
+    """Data file (JSONL, JSON, Parquet, CSV, also .gz), glob, or hub id of a data set. Required."""
+    data_dir: str | None = None
+    """Folder inside the data set, as `datasets` takes it; null is its root."""
+    split: str | None = None
+    """Split of the data set; null takes `train` in `data.train`, `test` in `data.eval`."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub data set; null takes the default branch."""
+    format: str = "auto"
+    """Name of the row format (`dpo peek` shows it); auto detects it and refuses to guess between two."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Column names of this source, as {what the format calls it: what the file calls it}."""
+    weight: Annotated[float, Gt(0), Le(1000)] = 1.0
+    """Passes over this source per epoch, above 0 to 1000; larger shows its rows more often."""
+    limit: Annotated[int, Ge(1)] | None = None
+    """Take only the first so many rows, 1 or more; null takes all."""
+    chat: bool | None = None
+    """Render plain strings and transcripts through the chat template (true) or as raw text (false); null: through it where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Shares of the training rows that are held out, drawn by digest of the prompt."""
+
+    eval: Share = 0.05
+    """Share of `data.train` held out for evaluation, 0 to below 1; larger measures better and trains on less. Unused where `data.eval` is set."""
+    test: Share = 0.0
+    """Share of `data.train` that no training run reads, 0 to below 1, for one final measurement."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Another number, 0 or more, draws another split; it does not follow `train.seed`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is trained and evaluated on, and how rows become tokens."""
+
+    train: Annotated[list[Source], MinLen(1)]
+    """Sources of training rows, at least one. Required."""
+    eval: list[Source] = field(default_factory=list)
+    """Sources of held-out rows; empty takes a share of the training rows (`data.split.eval`)."""
+    split: Split = field(default_factory=Split)
+    """Shares of the training rows that are held out."""
+    system: str | None = None
+    """System prompt for rows that have none; null adds none."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments for the chat template (such as enable_thinking); a row's column of that name wins."""
+    max_length: Annotated[int, Ge(2)] = 1024
+    """Longest prompt plus completion, in tokens, 2 or more; larger keeps more text and needs more memory."""
+    long_prompt: Literal["drop", "cut_start"] = "drop"
+    """What happens to a prompt that leaves no room for a completion: drop the row, or cut the prompt's start."""
+    long_completion: Literal["cut_end", "drop"] = "cut_end"
+    """What happens to a completion that does not fit behind its prompt: cut its end, or drop the row."""
+    fail_on_leak: bool = False
+    """Stop where a held-out prompt is also trained on; false warns and counts."""
+    cache: Annotated[str, Location("file")] | None = None
+    """Folder of tokenised rows; null takes the user's cache folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The model that the policy is compared with."""
+
+    source: Literal["cache", "live", "none"] = "cache"
+    """cache scores the reference before the first step, live beside the policy (a second model in memory), none is for methods without one."""
+    model: Annotated[str, Location("model")] | None = None
+    """Folder or hub id of the reference; null takes the policy as it is before the first step."""
+    store: Annotated[str, Location("file")] | None = None
+    """Folder of reference log-probs; null takes the user's cache folder."""
+    precision: Precision = "auto"
+    """Arithmetic of the reference scores; auto follows `train.precision`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """The optimizer (AdamW) and its learning rate."""
+
+    lr: Annotated[float, Gt(0), Le(1)] = 5e-7
+    """Peak learning rate, above 0 to 1; 5e-7 suits 7B models, 1e-5 small ones. Larger learns faster and drifts further from the reference."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate after warm-up: to zero in a line or a half cosine, or constant."""
+    warmup: Annotated[float, Ge(0)] = 0.1
+    """Rise from zero to the peak: below 1 a share of all steps, from 1 on a number of steps. Larger starts more gently."""
+    clip_norm: Annotated[float, Gt(0)] = 1.0
+    """Largest gradient norm, above 0; larger lets rare big gradients through."""
+    weight_decay: Annotated[float, Ge(0), Le(1)] = 0.0
+    """AdamW's decoupled weight decay, 0 to 1; larger pulls the weights towards zero, not towards the reference."""
+    betas: Annotated[list[Share], MinLen(2), MaxLen(2)] = field(default_factory=lambda: [0.9, 0.999])
+    """AdamW's decay of the two moments, each 0 to below 1; larger averages over more steps."""
+    eps: Annotated[float, Gt(0), Le(1)] = 1e-8
+    """AdamW's denominator floor, above 0 to 1; larger damps the steps of rarely used weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How long, in which portions, with which arithmetic, and what is kept."""
+
+    batch_size: Annotated[int, Ge(1)] = 32
+    """Examples a step, over all devices, 1 or more; larger gives smoother gradients and fewer steps."""
+    epochs: Annotated[float, Gt(0)] = 1.0
+    """Passes over the data, above 0, fractions allowed; larger trains longer and overfits sooner."""
+    max_steps: Annotated[int, Ge(1)] | None = None
+    """Stop after so many steps, 1 or more; null runs all epochs."""
+    max_tokens_per_micro_batch: Literal["auto"] | Annotated[int, Ge(2)] = "auto"
+    """Tokens computed at once, 2 or more; changes memory and speed, not the gradient. Larger is faster on a GPU; auto fits the free memory."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward pass over fp32 weights: bf16 autocast, fp32, or auto (bf16 where the hardware has it)."""
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    """Order of the data and every random draw, 0 to below 2**32."""
+    eval_every: Annotated[int, Ge(0)] = 100
+    """Steps between evaluations during training; 0 leaves only the final one. Larger costs less time."""
+    save_every: Annotated[int, Ge(0)] = 500
+    """Steps between checkpoints; 0 writes none. Larger loses more when a run is killed."""
+    samples: Annotated[int, Ge(0)] = 4
+    """Held-out prompts answered before and after training, 0 or more, for a look at what the figures do not show. Larger takes longer."""
+    keep_last: Annotated[int, Ge(1)] = 2
+    """Checkpoints kept, 1 or more; larger needs more disk."""
+    output_dir: Annotated[str, Location("output"), MinLen(1)] = "runs"
+    """Folder of run folders; a relative one always means below the working directory, wherever the recipe lies."""
+    resume: Annotated[str, Location("run"), MinLen(1)] = "auto"
+    """auto continues this recipe's unfinished run, never starts another, a run folder continues that one."""
+    dropout: bool = False
+    """Keep the model's own dropout in training; true adds noise to every log-prob."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wandb:
+    """Weights & Biases; keys and log-ins come from its own environment, never from a recipe."""
+
+    project: Annotated[str, MinLen(1)] = "dpo"
+    """Project that the run appears in."""
+    entity: str | None = None
+    """User or team; null takes the account's default."""
+    mode: Literal["online", "offline", "disabled"] | None = None
+    """Where the run is sent; null lets WANDB_MODE decide."""
+    tags: list[str] = field(default_factory=list)
+    """Words to find the run by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """What is reported while training; metrics.jsonl is always written."""
+
+    every: Annotated[int, Ge(1)] = 10
+    """Steps between two reports, 1 or more; each is the mean over those steps. Larger is smoother and a little faster."""
+    trackers: list[Literal["wandb"]] = field(default_factory=list)
+    """Services that get the metrics too; empty sends nothing anywhere."""
+    wandb: Wandb = field(default_factory=Wandb)
+    """Settings of the wandb tracker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a run."""
+
+    name: str | None = None
+    """Name of the run folder; null gives <recipe file>-<8 hex of the resolved recipe>. May hold fields such as {method.beta}."""
+    model: Model
+    """The model that is aligned. Required."""
+    data: Data
+    """What it is trained and evaluated on. Required."""
+    method: Any = field(default_factory=lambda: methods.get("dpo").config())
+    """The method and its knobs: `name` selects the file `dpo_cli/methods/<name>.py`, whose config dataclass this is."""
+    reference: Reference = field(default_factory=Reference)
+    """The model that the policy is compared with."""
+    optim: Optim = field(default_factory=Optim)
+    """The optimizer and its learning rate."""
+    train: Train = field(default_factory=Train)
+    """How long, in which portions, and what is kept."""
+    log: Log = field(default_factory=Log)
+    """What is reported while training."""
