@@ -1,0 +1,1 @@
+"""From files of preferences to token groups, every dropped or changed row counted by reason."""

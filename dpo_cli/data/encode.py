@@ -1,0 +1,186 @@
+"""From examples to token groups: where the shared prompt ends, and which tokens of a completion are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpo_cli.data.reasons import Note, Reason
+from dpo_cli.data.template import Renderer, check_template
+from dpo_cli.data.tokenizer import Vocabulary
+from dpo_cli.data.truncate import Encoded, fit
+from dpo_cli.data.views import Answer, Sheet, Unfit, View, chat_sheet, text_sheet
+from dpo_cli.types import Example, TokenGroup
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from dpo_cli.recipe.schema import Data
+
+CHUNK_ROWS = 512
+"""Rows tokenised in one call: enough to keep the tokenizer's threads busy."""
+
+
+class Encoder:
+    """A tokenizer with the recipe's data settings.
+
+    Chat messages go through the template, whose BOS is the only one; raw text gets the BOS that the tokenizer would
+    add, and an end token. Text within the data that spells a control token stays text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Data) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.renderer = Renderer(tokenizer, config.system, config.chat_template_kwargs)
+        self.vocabulary = Vocabulary(tokenizer)
+
+    def encode(
+        self, examples: Sequence[Example], advance: Callable[[int], None] | None = None
+    ) -> list[Encoded]:
+        """Give each example as a token group within `max_length`, or the reason why it is dropped.
+
+        Args:
+            examples: messages or text, also mixed.
+            advance: is told how many more rows are done.
+
+        Raises:
+            ModelError: no chat template for messages, or one that fails (see `check_template`).
+        """
+        if chats := [example for example in examples if not isinstance(example.prompt, str)]:
+            check_template(self.renderer, chats)
+        results: list[Encoded] = []
+        for start in range(0, len(examples), CHUNK_ROWS):
+            chunk = examples[start : start + CHUNK_ROWS]
+            results += self._encode_chunk(chunk)
+            if advance:
+                advance(len(chunk))
+        return results
+
+    def serving_prompt(self, example: Example) -> tuple[str, list[int]]:
+        """Give what a server sends the model for this example's prompt: text and ids, not truncated.
+
+        Raises:
+            ModelError: the template fails.
+        """
+        sheet = self._sheet(example)
+        assert isinstance(sheet, Sheet), f"kept rows have a sheet, {example.source} has none: {sheet}"
+        (ids, *_), *_ = self._ids([sheet], [example])
+        return sheet.views[0].text, ids.tolist()
+
+    def _encode_chunk(self, examples: Sequence[Example]) -> list[Encoded]:
+        sheets = [self._sheet(example) for example in examples]
+        good = [
+            (sheet, example)
+            for sheet, example in zip(sheets, examples, strict=True)
+            if isinstance(sheet, Sheet)
+        ]
+        ids = iter(self._ids([sheet for sheet, _ in good], [example for _, example in good]))
+        return [
+            self._group(example, sheet, next(ids)) if isinstance(sheet, Sheet) else Encoded(None, sheet)
+            for sheet, example in zip(sheets, examples, strict=True)
+        ]
+
+    def _sheet(self, example: Example) -> Sheet | Reason:
+        if isinstance(example.prompt, str):
+            return text_sheet(example)
+        content = (
+            self.renderer.prompt(example),
+            example.completions,
+            example.tools,
+            dict(example.template_kwargs),
+        )
+        try:
+            return chat_sheet(example, self.renderer, self.vocabulary.spells_control(content))
+        except Unfit as unfit:
+            return unfit.reason
+
+    def _ids(self, sheets: Sequence[Sheet], examples: Sequence[Example]) -> list[list[np.ndarray]]:
+        """Tokenise the views of many sheets with one call for messages and one for raw text."""
+        found: dict[int, list[int]] = {}
+        for is_text in (False, True):
+            views = [
+                view
+                for sheet, example in zip(sheets, examples, strict=True)
+                if isinstance(example.prompt, str) == is_text
+                for view in sheet.views
+                if view.ids is None
+            ]
+            rows = self._tokenize([view.text for view in views], is_text)
+            found |= {id(view): ids for view, ids in zip(views, rows, strict=True)}
+        return [[np.asarray(_of(view, found), dtype=np.int32) for view in sheet.views] for sheet in sheets]
+
+    def _tokenize(self, texts: list[str], is_text: bool) -> list[list[int]]:
+        if not texts:
+            return []
+        # A template writes its own BOS and control tokens; raw text has none of its own, whatever it spells.
+        options = {"split_special_tokens": True} if is_text else {}
+        encoded = self.tokenizer(
+            texts, add_special_tokens=is_text, return_attention_mask=False, verbose=False, **options
+        )
+        return encoded["input_ids"]
+
+    def _group(self, example: Example, sheet: Sheet, ids: list[np.ndarray]) -> Encoded:
+        shared = common_prefix(ids[0], *(ids[whole] for whole, _ in sheet.completions))
+        if shared == 0:
+            return Encoded(None, Reason.NO_COMMON_PROMPT)
+        notes = Note.BOUNDARY if shared < len(ids[0]) else Note(0)
+        completions, masks = [], []
+        for whole, answers in sheet.completions:
+            tokens, mask, more = self._score(ids, whole, answers)
+            completions.append(tokens[shared:])
+            masks.append(mask[shared:])
+            notes |= more
+        if isinstance(example.prompt, str):
+            notes &= ~Note.END_ADDED
+        group = TokenGroup(ids[0][:shared], tuple(completions), tuple(masks), example.source)
+        return fit(group, notes, self.config, self.tokenizer.bos_token_id)
+
+    def _score(
+        self, ids: list[np.ndarray], whole: int, answers: list[Answer]
+    ) -> tuple[np.ndarray, np.ndarray, Note]:
+        """Give a conversation up to its last answer's end token, the mask of its answers, and notes."""
+        tokens, notes, stop = ids[whole], Note(0), 0
+        mask = np.zeros(len(tokens), dtype=bool)
+        for answer in answers:
+            start = common_prefix(ids[answer.start], tokens)
+            end = len(tokens) if answer.end == whole else common_prefix(ids[answer.end], tokens)
+            stop = self._end_of_answer(tokens, start, end)
+            mask[start:stop] = True
+            if stop <= start:
+                notes |= Note.TURN_UNSCORED
+        tokens, mask = tokens[:stop], mask[:stop]
+        if not self._can_end(tokens[-1]):
+            tokens = np.append(tokens, np.int32(self.tokenizer.eos_token_id))
+            mask, notes = np.append(mask, True), notes | Note.END_ADDED
+        return tokens, mask, notes
+
+    def _end_of_answer(self, tokens: np.ndarray, start: int, end: int) -> int:
+        """Give the position behind an answer's end token, without what the template writes after it.
+
+        Behind an answer stand control tokens and white space; the first control token ends the turn.
+        """
+        stop = at = end
+        while at > start and (self._can_end(tokens[at - 1]) or self.vocabulary.is_blank(int(tokens[at - 1]))):
+            at -= 1
+            if self._can_end(tokens[at]):
+                stop = at + 1
+        return stop
+
+    def _can_end(self, token: np.int32) -> bool:
+        return self.vocabulary.can_end(int(token))
+
+
+def common_prefix(first: np.ndarray, *others: np.ndarray) -> int:
+    """Give how many leading ids all arrays share."""
+    length = len(first)
+    for other in others:
+        length = min(length, len(other))
+        if (differ := np.flatnonzero(first[:length] != other[:length])).size:
+            length = int(differ[0])
+    return length
+
+
+def _of(view: View, found: dict[int, list[int]]) -> list[int]:
+    return found[id(view)] if view.ids is None else view.ids

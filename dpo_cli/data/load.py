@@ -1,0 +1,206 @@
+"""From the recipe's data group to token groups for training, evaluation and test, with a report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from dpo_cli.data import cache
+from dpo_cli.data.detect import parse_rows
+from dpo_cli.data.encode import Encoder
+from dpo_cli.data.read import read_source
+from dpo_cli.data.report import Report, SourceReport
+from dpo_cli.data.rows import Problems
+from dpo_cli.data.split import copies, pair_key, part_of, prompt_key, swapped_key
+from dpo_cli.data.tokenizer import tokenizer_digest
+from dpo_cli.errors import DataError
+from dpo_cli.types import Example, TokenGroup
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from dpo_cli.recipe.schema import Data as DataConfig
+    from dpo_cli.recipe.schema import Source
+
+Role = Literal["train", "eval"]
+Progress = Callable[[int, int], None]
+"""(rows done, rows in all) while rows are tokenised; not called for rows from the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataRow:
+    """One kept row: what the data say, and what the model gets."""
+
+    example: Example
+    group: TokenGroup
+    source: str
+    """The path of its source, as the recipe has it."""
+    prompt_key: str
+    """Digest of the prompt: rows of one prompt belong together in intervals and splits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The rows of a run. The order is that of the sources and their rows, the same in every run."""
+
+    train_rows: list[DataRow]
+    """An epoch: a source of weight 2 has each row twice, one of weight 0.5 the half of its rows that their digests choose."""
+    eval_rows: list[DataRow]
+    test_rows: list[DataRow]
+    report: Report
+
+    @property
+    def train(self) -> list[TokenGroup]:
+        """Groups of an epoch."""
+        return [row.group for row in self.train_rows]
+
+    @property
+    def eval(self) -> list[TokenGroup]:
+        """Held-out groups, in the order of `eval_rows`."""
+        return [row.group for row in self.eval_rows]
+
+    @property
+    def test(self) -> list[TokenGroup]:
+        """Groups that no training run reads, in the order of `test_rows`."""
+        return [row.group for row in self.test_rows]
+
+
+@dataclass
+class _Loaded:
+    """A source after parsing."""
+
+    role: Role
+    source: Source
+    examples: list[Example]
+    report: SourceReport
+    rows: list[DataRow] = field(default_factory=list)
+
+
+def load_data(
+    data: DataConfig, tokenizer: PreTrainedTokenizerBase, *, progress: Progress | None = None
+) -> Data:
+    """Read, parse, tokenise and split all sources of a recipe.
+
+    Args:
+        data: the recipe's data group.
+        tokenizer: from `load_tokenizer`.
+        progress: told how many rows are tokenised, of how many.
+
+    Raises:
+        DataError: files, lines or rows that cannot be used, all at once; no usable rows; a leak with `fail_on_leak`.
+        ModelError: no chat template for messages, or one that cannot be used.
+    """
+    problems = Problems()
+    has_template = bool(tokenizer.chat_template)
+    sources: list[tuple[Role, str, Source]] = [
+        *(("train", f"data.train[{i}]", source) for i, source in enumerate(data.train)),
+        *(("eval", f"data.eval[{i}]", source) for i, source in enumerate(data.eval)),
+    ]
+    loaded = [_parse(role, key, source, has_template, problems) for role, key, source in sources]
+    problems.raise_any()
+    _encode(loaded, data, tokenizer, progress)
+    for item in loaded:
+        _check_usable(item.report)
+    return _deal(loaded, data)
+
+
+def _parse(role: Role, key: str, source: Source, has_template: bool, problems: Problems) -> _Loaded:
+    count = problems.count
+    rows = read_source(source, key, problems)
+    if not rows:
+        if problems.count == count:
+            raise DataError.of(source.path, "0 usable rows: the file holds none", "check the path")
+        return _Loaded(role, source, [], SourceReport(source.path, role, "unknown", 0))
+    parsed = parse_rows(rows, source, key, has_template, problems)
+    report = SourceReport(
+        source.path, role, parsed.format.name, len(rows), unused_columns=parsed.unused_columns
+    )
+    report.dropped = {str(reason): n for reason, n in parsed.dropped.items() if n}
+    report.first = {str(reason): place for reason, place in parsed.first_dropped.items()}
+    return _Loaded(role, source, parsed.examples, report)
+
+
+def _encode(
+    loaded: Sequence[_Loaded], data: DataConfig, tokenizer: PreTrainedTokenizerBase, progress: Progress | None
+) -> None:
+    """Fill in the rows of every source, from the cache where they are known."""
+    encoder, digest = Encoder(tokenizer, data), tokenizer_digest(tokenizer)
+    folder = Path(data.cache) if data.cache else cache.default_folder()
+    total, done = sum(len(item.examples) for item in loaded), 0
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if progress:
+            progress(done, total)
+
+    for item in loaded:
+        path = folder / f"{cache.cache_key(item.examples, digest, data)}.npz"
+        results = cache.load(path, item.examples)
+        if results is None:
+            results = encoder.encode(item.examples, advance)
+            cache.save(path, results)
+        else:
+            done += len(results)
+        for example, result in zip(item.examples, results, strict=True):
+            item.report.count(result.reason and str(result.reason), result.notes, example.source)
+            if result.group is not None:
+                item.rows.append(DataRow(example, result.group, item.source.path, prompt_key(example)))
+        item.report.describe([row.group for row in item.rows])
+
+
+def _check_usable(report: SourceReport) -> None:
+    if not report.kept:
+        told = ", ".join(f"{reason}: {n}" for reason, n in report.dropped.items())
+        raise DataError.of(
+            report.path,
+            f"0 usable rows of {report.rows} ({told})",
+            "see `dpo check`; data.max_length, columns and format decide",
+        )
+
+
+def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
+    parts: dict[str, list[DataRow]] = {"train": [], "eval": [], "test": []}
+    eval_share = 0.0 if data.eval else data.split.eval
+    for item in loaded:
+        for row in item.rows:
+            part = (
+                "eval"
+                if item.role == "eval"
+                else part_of(row.prompt_key, eval_share, data.split.test, data.split.seed)
+            )
+            repeats = copies(pair_key(row.example), item.source.weight) if part == "train" else 1
+            parts[part] += [row] * repeats
+    if not parts["train"]:
+        raise DataError.of(
+            "data.split",
+            "no row is left to train on",
+            "smaller data.split.eval and data.split.test, or a larger weight",
+        )
+    report = Report([item.report for item in loaded], {name: len(rows) for name, rows in parts.items()})
+    _audit(report, [row for item in loaded for row in item.rows], parts)
+    if report.leaked and data.fail_on_leak:
+        what = f"{report.leaked} held-out rows share a prompt with the training rows"
+        raise DataError.of("data.eval", what, "remove them, or data.fail_on_leak=false")
+    return Data(parts["train"], parts["eval"], parts["test"], report)
+
+
+def _audit(report: Report, rows: Sequence[DataRow], parts: dict[str, list[DataRow]]) -> None:
+    trained = {row.prompt_key for row in parts["train"]}
+    report.leaked = sum(row.prompt_key in trained for row in parts["eval"] + parts["test"])
+    pairs = Counter(pair_key(row.example) for row in rows)
+    swapped = {swapped_key(row.example) for row in rows}
+    report.contradictions = len(pairs.keys() & swapped) // 2
+    report.repeated = sum(n - 1 for n in pairs.values())
+
+
+def data_digest(groups: Sequence[TokenGroup]) -> str:
+    """Give a digest of groups in their order: token ids and score masks, nothing of files or text."""
+    digest = hashlib.blake2b(digest_size=16)
+    for group in groups:
+        digest.update("/".join(group.keys).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,36 @@
+"""Why a row is not trained on, or not as it stands: the names under which rows are counted."""
+
+from __future__ import annotations
+
+from enum import IntFlag, StrEnum
+
+
+class Reason(StrEnum):
+    """One reason to drop a row; the value is what the user reads."""
+
+    IDENTICAL = "identical completions"
+    EMPTY = "empty completion"
+    PROMPTS_DIFFER = "prompts differ"
+    PROMPT_ENDS_WITH_ANSWER = "prompt ends with an answer"
+    CONTROL_TEXT = "special-token text that cannot be kept plain"
+    PROMPT_REWRITTEN = "template rewrites the prompt when an answer follows"
+    LONG_PROMPT = "prompt >= data.max_length"
+    LONG_COMPLETION = "completion beyond data.max_length"
+    SAME_AFTER_CUT = "same after truncation"
+    NOTHING_SCORED = "no scored token left"
+    NO_COMMON_PROMPT = "no prompt token in common"
+
+
+class Note(IntFlag):
+    """What was done to a row that is kept."""
+
+    BOUNDARY = 1
+    """The prompt's last tokens differ once an answer follows; they are context in every completion."""
+    CUT = 2
+    """Truncated to `data.max_length`."""
+    END_LOST = 4
+    """A completion lost its end token to truncation."""
+    END_ADDED = 8
+    """The template closes an answer with no end token, so the tokenizer's own was added."""
+    TURN_UNSCORED = 16
+    """The template rewrites an earlier answer of a multi-turn completion; that turn is context."""

@@ -1,0 +1,134 @@
+"""What became of the rows, in numbers and in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dpo_cli.data.reasons import Note
+from dpo_cli.types import TokenGroup
+
+QUANTILES = (0.5, 0.95, 1.0)
+
+NOTE_WORDS = {
+    Note.CUT: "truncated to data.max_length",
+    Note.END_LOST: "lost an end token to truncation",
+    Note.BOUNDARY: "with prompt tokens that change once an answer follows (not scored)",
+    Note.END_ADDED: "got the tokenizer's end token, for the template writes none",
+    Note.TURN_UNSCORED: "with an earlier answer that the template rewrites (not scored)",
+}
+
+
+@dataclass
+class SourceReport:
+    """One source: rows read, kept, dropped by reason, and what was done to the kept ones."""
+
+    path: str
+    role: str
+    """`train` or `eval`."""
+    format: str
+    rows: int
+    kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Rows by reason."""
+    notes: dict[str, int] = field(default_factory=dict)
+    """Kept rows by what was done to them: truncated, end token lost, boundary, ..."""
+    first: dict[str, str] = field(default_factory=dict)
+    """Place of the first row of each entry of `dropped` and `notes`."""
+    unused_columns: list[str] = field(default_factory=list)
+    lengths: dict[str, list[int]] = field(default_factory=dict)
+    """Tokens of `prompt`, `chosen`, `rejected`: median, 95th percentile, longest."""
+    longer_wins: float = 0.5
+    """Share of kept pairs whose chosen completion has more scored tokens; equal lengths count half."""
+
+    def count(self, reason: str | None, notes: Note, place: str) -> None:
+        """Count one row: dropped for a reason, or kept with notes."""
+        if reason is not None:
+            self.dropped[reason] = self.dropped.get(reason, 0) + 1
+            self.first.setdefault(reason, place)
+            return
+        self.kept += 1
+        for words in (words for flag, words in NOTE_WORDS.items() if flag in notes):
+            self.notes[words] = self.notes.get(words, 0) + 1
+            self.first.setdefault(words, place)
+
+    def describe(self, groups: Sequence[TokenGroup]) -> None:
+        """Fill in lengths and the share of longer winners from the kept groups."""
+        columns = {
+            "prompt": [len(group.prompt) for group in groups],
+            "chosen": [group.scored[0] for group in groups],
+            "rejected": [group.scored[1] for group in groups],
+        }
+        if groups:
+            self.lengths = {
+                name: np.quantile(n, QUANTILES).astype(int).tolist() for name, n in columns.items()
+            }
+            self.longer_wins = longer_wins(groups)
+
+    def lines(self) -> list[str]:
+        """Say it in words, one fact a line."""
+        head = (
+            f"{self.role}: {self.path}: {_count(self.rows, 'row')}, format {self.format}, {self.kept:,} kept"
+        )
+        facts = [
+            f"dropped {n:,}: {reason} (first: {self.first[reason]})" for reason, n in self.dropped.items()
+        ]
+        facts += [f"{_count(n, 'row')} {what} (first: {self.first[what]})" for what, n in self.notes.items()]
+        if self.unused_columns:
+            facts.append(f"columns not used: {', '.join(self.unused_columns)}")
+        if self.lengths:
+            told = ", ".join(f"{name} {a:,} / {b:,} / {c:,}" for name, (a, b, c) in self.lengths.items())
+            facts.append(f"tokens (median / 95% / longest): {told}")
+            facts.append(f"the longer answer is the chosen one in {self.longer_wins:.0%} of pairs")
+        return [head, *(f"  {fact}" for fact in facts)]
+
+
+@dataclass
+class Report:
+    """All sources, the parts they were dealt to, and what looks wrong across them."""
+
+    sources: list[SourceReport] = field(default_factory=list)
+    parts: dict[str, int] = field(default_factory=dict)
+    """Rows of `train` (an epoch), `eval` and `test`."""
+    leaked: int = 0
+    """Held-out rows whose prompt is also trained on."""
+    contradictions: int = 0
+    """Pairs that stand in the data in both orders."""
+    repeated: int = 0
+    """Rows that repeat an earlier one word for word."""
+
+    def warnings(self) -> list[str]:
+        """Say what deserves a look, in words."""
+        told = []
+        if self.leaked:
+            told.append(f"{_count(self.leaked, 'held-out row')} share a prompt with the training rows")
+        if self.contradictions:
+            told.append(
+                f"{_count(self.contradictions, 'pair')} stand in the data in both orders (a > b and b > a)"
+            )
+        if self.repeated:
+            told.append(f"{_count(self.repeated, 'row')} repeat another word for word")
+        return told
+
+    def lines(self) -> list[str]:
+        """Say it all in words, one fact a line; warnings are marked as such."""
+        parts = ", ".join(f"{name} {n:,}" for name, n in self.parts.items())
+        facts = [line for source in self.sources for line in source.lines()]
+        return [*facts, f"rows: {parts}", *(f"warning: {warning}" for warning in self.warnings())]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the report as plain values for JSON."""
+        return asdict(self) | {"warnings": self.warnings()}
+
+
+def longer_wins(groups: Sequence[TokenGroup]) -> float:
+    """Give the accuracy of preferring the longer completion; equal lengths count half."""
+    chosen, rejected = (np.array([group.scored[k] for group in groups]) for k in (0, 1))
+    return float(np.mean((chosen > rejected) + 0.5 * (chosen == rejected)))
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"

@@ -1,0 +1,128 @@
+"""Rows to examples: each format by its own sample, and detection that never guesses."""
+
+from __future__ import annotations
+
+import pytest
+
+from dpo_cli.data import formats
+from dpo_cli.data.formats._base import Format
+from dpo_cli.data.reasons import Reason
+from dpo_cli.errors import DataError, RecipeError
+from tests.data.build import parse, turns
+
+FORMATS = [formats.get(name) for name in formats.names()]
+QUESTION, ANSWER, OTHER = turns(("user", "q")), turns(("assistant", "a")), turns(("assistant", "b"))
+
+
+def row(prompt=None, chosen=(), rejected=(), **fields):
+    columns = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in columns.items() if v is not None} | fields
+
+
+@pytest.mark.parametrize("layout", FORMATS, ids=lambda layout: layout.name)
+def test_sample_is_detected_as_its_own_format_and_gives_a_pair(layout: Format):
+    parsed = parse([layout.sample] * 2)
+    assert parsed.format is layout
+    assert len(parsed.examples[0].completions) == 2
+    assert parsed.examples[0].source == "rows.jsonl:1"
+    assert set(layout.columns) <= set(layout.sample)
+
+
+def test_all_formats_say_the_same_of_one_conversation():
+    examples = [parse([layout.sample]).examples[0] for layout in FORMATS]
+    assert len({str((example.prompt, example.completions)) for example in examples}) == 1
+
+
+def test_unknown_format_lists_the_known_ones():
+    with pytest.raises(RecipeError, match=r"unknown format 'nope'. Fix: one of: auto, hh, messages"):
+        parse([row("p", "c", "r")], format="nope")
+
+
+def test_mixed_layouts_are_refused_with_counts():
+    rows = [row("p", "c", "r")] * 3 + [row(QUESTION, ANSWER, OTHER)] * 2
+    with pytest.raises(
+        DataError, match=r"rows of more than one layout \(strings: 3 rows, messages: 2 rows\)"
+    ):
+        parse(rows)
+
+
+def test_text_prompt_beside_conversations_that_hold_it_is_read_as_conversations():
+    example = parse([row("q", QUESTION + ANSWER, QUESTION + OTHER)]).examples[0]
+    assert (example.prompt, example.completions) == (QUESTION, (ANSWER, OTHER))
+
+
+def test_text_prompt_beside_conversations_that_lack_it_is_refused():
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: "):
+        parse([row("another", QUESTION + ANSWER, QUESTION + OTHER)])
+
+
+def test_implicit_prompt_splits_on_turns_and_keeps_one_for_each_completion():
+    history = turns(("user", "q"), ("assistant", "h"), ("user", "q2"))
+    example = parse([row(None, history + ANSWER, history + OTHER)]).examples[0]
+    assert (example.prompt, example.completions) == (history, (ANSWER, OTHER))
+    longer = ANSWER + turns(("user", "more"), ("assistant", "z"))
+    example = parse([row(None, QUESTION + ANSWER, QUESTION + longer)]).examples[0]
+    assert (example.prompt, example.completions) == (QUESTION, (ANSWER, longer))
+
+
+def test_implicit_prompts_that_differ_are_counted():
+    parsed = parse([row(None, QUESTION + ANSWER, turns(("user", "x")) + ANSWER)])
+    assert parsed.dropped == {Reason.PROMPTS_DIFFER: 1}
+
+
+def test_hh_prompts_that_differ_are_counted_and_speakers_in_a_row_joined():
+    start = "\n\nHuman: a\n\nHuman: b"
+    good = row(None, f"{start}\n\nAssistant: c", f"{start}\n\nAssistant: d")
+    parsed = parse([good, row(None, f"{start}\n\nAssistant: c", "\n\nHuman: a\n\nAssistant: d")])
+    assert parsed.dropped == {Reason.PROMPTS_DIFFER: 1}
+    assert parsed.examples[0].prompt == turns(("user", "a\n\nb"))
+
+
+def test_hh_as_raw_text_keeps_every_character():
+    transcript = "\n\nHuman: a \n\nAssistant: b\n\nHuman: c\n\nAssistant:  d "
+    example = parse([row(None, transcript, transcript + "e")], chat=False).examples[0]
+    assert isinstance(example.prompt, str)
+    assert [example.prompt + completion for completion in example.completions] == [
+        transcript,
+        transcript + "e",
+    ]
+    assert example.prompt.endswith("\n\nAssistant:")
+
+
+def test_chat_null_follows_the_tokenizer():
+    rows = [row("p", "c", "r")]
+    assert parse(rows, has_template=False).examples[0].prompt == "p"
+    assert parse(rows, has_template=True).examples[0].prompt == turns(("user", "p"))
+    assert parse(rows, has_template=True, chat=False).examples[0].prompt == "p"
+    with pytest.raises(RecipeError, match="false needs text rows; found messages"):
+        parse([row(QUESTION, ANSWER, OTHER)], chat=False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "told"),
+    [
+        (QUESTION, turns(("narrator", "a")), "\"chosen[0]\" has role 'narrator'"),
+        (QUESTION, ANSWER + QUESTION, "\"chosen\" ends with role 'user'"),
+        (QUESTION, turns(("tool", "a")) + ANSWER, "\"chosen\" starts with role 'tool'"),
+        (QUESTION + ANSWER, ANSWER, "the prompt ends with the assistant"),
+    ],
+)
+def test_fault_058_bad_roles_and_completions_that_do_not_end_with_the_assistant_name_the_line(
+    prompt, chosen, told
+):
+    with pytest.raises(DataError) as error:
+        parse([row(QUESTION, ANSWER, OTHER), row(prompt, chosen, turns(("assistant", "z")))])
+    assert f"rows.jsonl:2: {told}" in str(error.value)
+
+
+def test_tools_and_template_arguments_are_taken_from_their_columns():
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    example = parse([row(QUESTION, ANSWER, OTHER, tools=tools, chat_template_kwargs={"x": 1})]).examples[0]
+    assert (example.tools, example.template_kwargs) == (tools, {"x": 1})
+    with pytest.raises(DataError, match='"tools" is a number'):
+        parse([row(QUESTION, ANSWER, OTHER, tools=3)])
+
+
+def test_null_fields_of_parquet_messages_are_removed():
+    question = [{**QUESTION[0], "tool_calls": None, "name": None}]
+    assert parse([row(question, ANSWER, OTHER)]).examples[0].prompt == QUESTION

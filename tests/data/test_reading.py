@@ -1,0 +1,189 @@
+"""Files to rows: every broken line is named, every readable one is read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpo_cli.data import jsonl
+from dpo_cli.errors import DataError
+from tests.data.build import parse, read
+from tests.fakes import pair_rows, write_jsonl
+
+ROW = {"prompt": "p", "chosen": "c", "rejected": "r"}
+
+
+def test_jsonl_array_gzip_and_parquet_give_the_same_rows(tmp_path):
+    rows = pair_rows(5)
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.json", "a.jsonl.gz", "a.parquet"):
+        assert [row.values for row in read(tmp_path / name)] == rows, name
+
+
+def test_rows_of_an_array_know_their_line(tmp_path):
+    (tmp_path / "a.json").write_text('[\n  {"a": 1},\n\n  {"a":\n 2}]\n')
+    assert [row.place.rpartition(":")[2] for row in read(tmp_path / "a.json")] == ["2", "4"]
+
+
+def test_glob_gives_all_files_in_order(tmp_path):
+    for name in ("b.jsonl", "a.jsonl"):
+        write_jsonl(tmp_path / name, [{"name": name}])
+    assert [row.values["name"] for row in read(tmp_path / "*.jsonl")] == ["a.jsonl", "b.jsonl"]
+
+
+def test_limit_takes_the_first_rows(tmp_path):
+    rows = pair_rows(5)
+    assert [row.values for row in read(write_jsonl(tmp_path / "a.jsonl", rows), limit=2)] == rows[:2]
+
+
+def test_fault_044_empty_files_and_blank_lines_hold_no_rows(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n\n  \r\n")
+    assert read(tmp_path / "a.jsonl") == []
+
+
+def test_fault_048_invalid_json_names_line_and_column_beyond_10_mb(tmp_path):
+    line = json.dumps({**ROW, "filler": "x" * 1_000_000}) + "\n"
+    (tmp_path / "a.jsonl").write_text(line * 12 + '{"prompt": tru}\n')
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.jsonl")
+    assert "a.jsonl:13:12: invalid JSON" in str(error.value)
+
+
+def test_fault_048_a_cut_array_names_its_line(tmp_path):
+    (tmp_path / "a.json").write_text('[\n{"prompt": "p"},\n')
+    with pytest.raises(DataError, match=r"a\.json:3:1: invalid JSON"):
+        read(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b'{"prompt": "\xff"}', "a.jsonl:2, byte 13: not UTF-8: byte 0xff"),
+        (b'{"prompt": "\0"}', "a.jsonl:2, byte 13: a NUL byte"),
+        (b'{"prompt": "\\ud800 x"}', "a.jsonl:2, byte 13: a NUL or a lone surrogate"),
+        (b'{"prompt": "\\u0000"}', "a.jsonl:2, byte 13: a NUL or a lone surrogate"),
+    ],
+)
+def test_fault_049_text_that_no_tokenizer_takes_names_line_and_byte(tmp_path, line, told):
+    (tmp_path / "a.jsonl").write_bytes(b"{}\n" + line + b"\n")
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.jsonl")
+    assert told in str(error.value)
+
+
+def test_fault_049_bom_crlf_line_separators_and_pairs_are_accepted(tmp_path):
+    content = '\ufeff{"a": "1\u2028\u2029\x85"}\r\n{"a": "\\ud83d\\ude00 \\\\ud800"}\r\n'
+    (tmp_path / "a.jsonl").write_bytes(content.encode())
+    assert [row.values["a"] for row in read(tmp_path / "a.jsonl")] == [
+        "1\u2028\u2029\x85",
+        "\U0001f600 \\ud800",
+    ]
+
+
+def test_fault_050_a_huge_line_is_refused_without_being_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1000)
+    (tmp_path / "a.jsonl").write_text('{"a": "' + "x" * 5000)
+    with pytest.raises(DataError, match=r"a\.jsonl:1: the line is longer than"):
+        read(tmp_path / "a.jsonl")
+
+
+def test_all_broken_lines_are_told_20_in_words_then_a_count(tmp_path):
+    (tmp_path / "a.jsonl").write_text("{\n" * 50)
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.jsonl")
+    assert len(error.value.problems) == 21
+    assert "and 30 more" in str(error.value.problems[-1])
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[: len(raw) // 2], lambda raw: raw[:60] + b"\xff" + raw[61:]]
+)
+def test_fault_060_damaged_parquet_is_refused(tmp_path, damage):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(pair_rows(50)), path, write_page_checksum=True, compression="none")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match="damaged or no Parquet file"):
+        read(path)
+
+
+def test_damaged_gzip_is_refused(tmp_path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 1000)[:-12])
+    with pytest.raises(DataError, match="damaged gzip file"):
+        read(tmp_path / "a.jsonl.gz")
+
+
+def test_fault_062_nothing_matched_names_the_resolved_pattern(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"no file matches '{tmp_path}/x/\\*.jsonl'"):
+        read("x/*.jsonl")
+
+
+def test_fault_062_a_folder_is_answered_with_a_glob(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [ROW])
+    with pytest.raises(DataError, match=rf"is a folder. Fix: {tmp_path}/\*.jsonl"):
+        read(tmp_path)
+
+
+def test_fault_062_a_hub_name_while_offline_is_one_clear_line(monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        DataError, match=r"cannot load data set 'no-such-org/no-such-set'.*go online once"
+    ) as error:
+        read("no-such-org/no-such-set")
+    assert len(error.value.lines()) == 1
+
+
+def test_a_saved_data_set_is_read_by_split(tmp_path):
+    import datasets
+
+    saved = datasets.DatasetDict({"train": datasets.Dataset.from_list(pair_rows(3))})
+    saved.save_to_disk(tmp_path / "set")
+    assert [row.values for row in read(tmp_path / "set")] == pair_rows(3)
+    with pytest.raises(DataError, match=r"has \['train'\], not 'dev'"):
+        read(tmp_path / "set", split="dev")
+
+
+def test_fault_046_a_missing_column_is_named_with_the_key_that_maps_it():
+    with pytest.raises(DataError) as error:
+        parse([{"prompt": "p", "chosen": "c", "bad": "r"}] * 3)
+    assert "no \"rejected\"; found ['bad', 'chosen', 'prompt']" in str(error.value)
+    assert "Fix: data.train[0].columns.rejected=<name>" in str(error.value)
+
+
+def test_fault_046_columns_map_names(tmp_path):
+    renamed = [{"question": "p", "yes": "c", "no": "r"}]
+    parsed = parse(
+        renamed, columns={"prompt": "question", "chosen": "yes", "rejected": "no"}, has_template=False
+    )
+    assert (parsed.examples[0].prompt, parsed.examples[0].completions) == ("p", ("c", "r"))
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"prompt": "p", "chosen": "c"}, 'rows.jsonl:2: "rejected" is absent'),
+        ({**ROW, "rejected": None}, 'rows.jsonl:2: "rejected" is null'),
+        ({**ROW, "rejected": 3}, 'rows.jsonl:2: "rejected" is a number, not text'),
+        ({**ROW, "prompt": ["p"]}, 'rows.jsonl:2: "prompt" is a list, not text'),
+    ],
+)
+def test_fault_047_a_field_that_is_absent_null_or_mistyped_names_its_line(broken, told):
+    with pytest.raises(DataError) as error:
+        parse([ROW, broken, ROW])
+    assert told in str(error.value)
+
+
+def test_fault_059_mixed_types_are_refused_and_extra_columns_noted_once():
+    with pytest.raises(DataError, match=r'rows\.jsonl:2: "chosen" is an object, not text'):
+        parse([ROW, {**ROW, "chosen": {"a": 1}}])
+    assert parse([{**ROW, "score": 1}, {**ROW, "id": 2}]).unused_columns == ["id", "score"]
