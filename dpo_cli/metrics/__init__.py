@@ -1,0 +1,1 @@
+"""Running means, speed, health notes and where they are written; knows nothing of models."""

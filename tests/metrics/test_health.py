@@ -1,0 +1,95 @@
+import pytest
+
+from dpo_cli.metrics.health import notes
+
+
+def _rows(steps, **series):
+    names = {
+        "margin": "train/rewards/margins",
+        "chosen": "train/logratio/chosen",
+        "rejected": "train/logratio/rejected",
+    }
+    names |= {"norm": "train/grad_norm", "lr": "train/learning_rate", "length": "train/lengths/chosen"}
+    return [{"step": step, **{names[key]: value(step) for key, value in series.items()}} for step in steps]
+
+
+STEPS = range(10, 1001, 10)
+
+
+def test_a_healthy_run_has_no_notes():
+    assert (
+        notes(
+            _rows(STEPS, margin=lambda s: s / 1000, chosen=lambda s: s / 500, rejected=lambda s: -s / 500),
+            1000,
+        )
+        == []
+    )
+    assert notes([], 1000) == []
+
+
+def test_a_margin_of_zero_is_no_news_in_a_young_run():
+    assert notes(_rows(range(10, 191, 10), margin=lambda s: 0.0), 1000) == []
+
+
+@pytest.mark.parametrize(
+    ("series", "action"),
+    [
+        ({"norm": lambda s: 0.0}, "weights are not frozen"),
+        ({"norm": lambda s: 8.0, "chosen": lambda s: 0.02, "lr": lambda s: 5e-8}, "raise optim.lr"),
+        (
+            {"norm": lambda s: 8.0, "chosen": lambda s: -3.0, "rejected": lambda s: -3.0},
+            "check that the reference",
+        ),
+    ],
+)
+def test_a_stuck_margin_is_explained_by_the_evidence(series, action):
+    note = notes(_rows(STEPS, margin=lambda s: 0.001, **series), 1000)[0]
+    assert note.what == "margin stuck near 0"
+    assert "+0.0010 after 1000 steps" in note.evidence
+    assert action in note.action
+
+
+def test_a_margin_past_one_is_an_alarm_only_early():
+    early = notes(_rows(STEPS, margin=lambda s: s / 100), 1000)
+    assert [note.what for note in early] == ["margin past 1 early"]
+    assert "+1.10 at step 110 of 1000" in early[0].evidence
+    assert "raise method.beta" in early[0].action  # a larger beta keeps the policy closer
+    assert notes(_rows(STEPS, margin=lambda s: s / 500), 1000) == []
+
+
+def test_falling_log_probs_are_called_usual_with_their_size():
+    usual = notes(_rows(STEPS, margin=lambda s: 0.5, chosen=lambda s: -2.1, rejected=lambda s: -7.6), 1000)[0]
+    assert "-2.1" in usual.evidence and "-7.6" in usual.evidence
+    assert "usual" in usual.action
+    wrong = notes(_rows(STEPS, margin=lambda s: -0.5, chosen=lambda s: -7.6, rejected=lambda s: -2.1), 1000)[
+        0
+    ]
+    assert "swapped" in wrong.action
+    strong = notes(
+        _rows(
+            STEPS,
+            margin=lambda s: 0.5,
+            chosen=lambda s: -40.0,
+            rejected=lambda s: -90.0,
+            length=lambda s: 100.0,
+        ),
+        1000,
+    )[0]
+    assert "-0.40 a chosen token" in strong.evidence
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "longer", "told"), [(0.58, 0.61, True), (0.70, 0.61, False), (0.50, 0.52, False)]
+)
+def test_an_accuracy_that_length_explains_is_named(accuracy, longer, told):
+    rows = [{"step": 100, "eval/rewards/accuracies": accuracy, "eval/longer_wins": longer}]
+    assert [note.what for note in notes(rows, 1000)] == ["length explains the accuracy"] * told
+
+
+def test_at_most_two_notes_the_pressing_first():
+    rows = _rows(STEPS, margin=lambda s: 2.0, chosen=lambda s: -2.0, rejected=lambda s: -22.0)
+    rows[-1] |= {"eval/rewards/accuracies": 0.6, "eval/longer_wins": 0.65}
+    assert [note.what for note in notes(rows, 1000)] == [
+        "margin past 1 early",
+        "length explains the accuracy",
+    ]
