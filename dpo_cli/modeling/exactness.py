@@ -1,0 +1,123 @@
+"""The start-up check that the packed path gives the numbers of plain padded rows, on the run's own data and arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpo_cli.errors import ModelError
+from dpo_cli.modeling.attention import UnknownAttention
+from dpo_cli.modeling.head import head_of, token_log_probs
+from dpo_cli.modeling.layout import Row
+from dpo_cli.modeling.logprobs import Path, Scorer
+from dpo_cli.types import TokenGroup
+
+FP32_MAX = 1e-4
+"""Largest difference in fp32, nats per token."""
+BF16_MEAN = 1e-3
+"""bf16 rounds both paths, each its own way: the packed one's mean error may exceed the padded one's by this much, nats per token."""
+N_GROUPS = 3
+LONGEST_TOKENS = 4096
+"""The padded oracle of a longer group would cost more than the check is worth."""
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """What the check found."""
+
+    path: Path
+    """The path to take."""
+    difference: float
+    """Largest |packed - padded| in nats per token in fp32 (mean error above the padded path's in bf16); nan where it could not run."""
+    reason: str
+    """One line for the user."""
+
+
+def choose_path(
+    scorer: Scorer,
+    groups: Sequence[TokenGroup],
+    wanted: str,
+    autocast: Callable[[], AbstractContextManager[object]],
+    is_fp32: bool,
+) -> Exactness:
+    """Choose packed or padded rows by comparing both on a few groups, the longest among them; leaves the scorer on that path.
+
+    Args:
+        scorer: the bare scorer.
+        groups: the run's data.
+        wanted: `auto` and `packed` check; `padded` takes that path unchecked.
+        autocast: opens the run's precision.
+        is_fp32: the run computes in fp32: the strict tolerance applies.
+
+    Raises:
+        ModelError: the fused head does not give the model's own logits, or `packed` was asked for and is not exact.
+    """
+    sample = _sample(groups)
+    with torch.no_grad():
+        scorer.take("padded")
+        _check_head(scorer, sample[-1])
+        if wanted == "padded":
+            return Exactness("padded", float("nan"), "attention: padded rows, as asked")
+        exact = _per_token(scorer, "padded", sample, nullcontext)
+        try:
+            difference, limit = _difference(scorer, sample, exact, autocast, is_fp32)
+        except (UnknownAttention, KeyError, TypeError) as error:
+            difference, limit = float("nan"), 0.0
+            why = f"this model cannot take packed rows ({type(error).__name__}: {error})"
+        else:
+            why = f"packed rows differ from padded ones by {difference:.1e} nats per token, above {limit:.0e}"
+    if difference <= limit:
+        scorer.take("packed")
+        return Exactness("packed", difference, f"attention: packed rows, exact to {difference:.1e} nats per token")
+    if wanted == "packed":
+        raise ModelError.of("model.attention", why, "model.attention=auto takes padded rows for such a model")
+    scorer.take("padded")
+    return Exactness("padded", difference, f"attention: padded rows (slower), because {why}")
+
+
+def _sample(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
+    """Give the longest group that is not too long, and the first ones; the shortest of them last."""
+    allowed = [group for group in groups if group.n_tokens <= LONGEST_TOKENS] or [min(groups, key=lambda g: g.n_tokens)]
+    longest = max(allowed, key=lambda group: group.n_tokens)
+    return sorted([longest, *allowed[: N_GROUPS - 1]], key=lambda group: -group.n_tokens)
+
+
+def _difference(
+    scorer: Scorer,
+    sample: Sequence[TokenGroup],
+    exact: Tensor,
+    autocast: Callable[[], AbstractContextManager[object]],
+    is_fp32: bool,
+) -> tuple[float, float]:
+    packed = _per_token(scorer, "packed", sample, autocast)
+    if is_fp32:
+        return (packed - exact).abs().max().item(), FP32_MAX
+    padded = _per_token(scorer, "padded", sample, autocast)
+    excess = (packed - exact).abs().mean() - (padded - exact).abs().mean()
+    return max(0.0, excess.item()), BF16_MEAN
+
+
+def _per_token(
+    scorer: Scorer, path: Path, sample: Sequence[TokenGroup], autocast: Callable[[], AbstractContextManager[object]]
+) -> Tensor:
+    """Give the sample's per-token log-probs, packed into one row, or padded one group at a time."""
+    scorer.take(path)
+    rows: list[Row] = [scorer.layout(sample)] if path == "packed" else [scorer.layout([group]) for group in sample]
+    with autocast():
+        return torch.cat([scorer(row)[0] for row in rows])
+
+
+def _check_head(scorer: Scorer, group: TokenGroup) -> None:
+    """Compare the fused head with the model's own logits, in the weights' own type."""
+    row = scorer.layout([group])
+    out = scorer.model(input_ids=row.input_ids, attention_mask=row.attention_mask, use_cache=False, output_hidden_states=True)
+    own = torch.log_softmax(out.logits.flatten(0, 1)[row.source].float(), 1).gather(1, row.targets[:, None])[:, 0]
+    fused = token_log_probs(out.hidden_states[-1].flatten(0, 1)[row.source], head_of(scorer.model), row.targets)
+    difference = (own - fused).abs().max().item()
+    if not difference <= FP32_MAX:
+        what = f"the model's logits are not its head applied to its last hidden states (differ by {difference:.1e} nats)"
+        raise ModelError.of("model.name", what, "this architecture is not supported; please report it with its name")

@@ -1,0 +1,89 @@
+"""The scorer: groups of token ids in, log-probabilities of their completions out. The only place that sees logits.
+
+Legend: R rows, T tokens of a row, D hidden size, M scored tokens, N completions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from dpo_cli.modeling.attention import NAME, Kernel, choose_kernel, install
+from dpo_cli.modeling.head import head_of, token_log_probs
+from dpo_cli.modeling.layout import Row, pack, pad
+from dpo_cli.types import LogProbs, TokenGroup
+
+Path = Literal["packed", "padded"]
+"""How groups are laid out: one packed row that shares prompts, or plain right-padded rows."""
+
+
+class Scorer(nn.Module):
+    """Owns the causal LM and runs backbone and fused head in one forward: this module is what accelerate prepares.
+
+    A head applied outside the wrapped forward would miss DDP's gradient hooks and FSDP's gathers.
+    """
+
+    def __init__(self, model: PreTrainedModel, path: Path = "packed", kernel: Kernel | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.config = model.config
+        self._no_split_modules = model._no_split_modules
+        self._attention = model.config._attn_implementation
+        self.kernel = kernel
+        self.path: Path = path
+        self.take(path)
+
+    def take(self, path: Path) -> None:
+        """Switch to the packed or the padded path."""
+        self.path = path
+        if path == "packed":
+            install()
+        self.model.set_attn_implementation(NAME if path == "packed" else self._attention)
+
+    def tie_weights(self) -> None:
+        """Tie the model's embeddings again: FSDP asks for it after it has sharded the module."""
+        self.model.tie_weights()
+
+    def layout(self, groups: Sequence[TokenGroup]) -> Row:
+        """Lay groups out on the model's device as this scorer's path wants them."""
+        return (pack if self.path == "packed" else pad)(groups, self.model.device)
+
+    def forward(self, row: Row) -> tuple[Tensor, Tensor, Tensor]:
+        """Give per-token log-probs (M,) fp32, their sums per completion (N,) float64, in nats, and the counts (N,) int64.
+
+        Plain tensors, not a dataclass: FSDP hangs its backward hooks on the tensors of the output.
+        """
+        hidden = self._hidden(row)
+        per_token = token_log_probs(hidden.flatten(0, 1)[row.source], head_of(self.model), row.targets)
+        # In float64: a sum of 2,000 nats in fp32 is only good to 1e-4. segment_reduce adds in order, so it is repeatable.
+        total = torch.segment_reduce(per_token.double(), "sum", lengths=row.tokens, unsafe=True)
+        return per_token, total, row.tokens
+
+    def _hidden(self, row: Row) -> Tensor:
+        """Give the backbone's last hidden states, (R, T, D)."""
+        extra: dict[str, Any] = {"attention_mask": row.attention_mask}
+        if row.segments is not None:
+            kernel = self.kernel or choose_kernel(self.model.device, self._compute_dtype())
+            extra = {"segments": row.segments, "kernel": kernel}
+        backbone = self.model.base_model
+        return backbone(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, **extra).last_hidden_state
+
+    def _compute_dtype(self) -> torch.dtype:
+        kind = self.model.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.model.dtype
+
+
+def score(scorer: nn.Module, row: Row, *, per_token: bool = False) -> LogProbs:
+    """Give the log-probs of a row's completions.
+
+    Args:
+        scorer: a `Scorer`, as it is or wrapped by accelerate.
+        row: from `Scorer.layout`.
+        per_token: give each scored token's log-prob too.
+    """
+    each, total, tokens = scorer(row)
+    return LogProbs(total.float(), tokens, each if per_token else None)
