@@ -1,0 +1,1 @@
+"""How well a model prefers what people preferred, with intervals and trivial baselines beside it."""

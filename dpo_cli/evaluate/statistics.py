@@ -1,0 +1,66 @@
+"""Intervals that count prompts, not rows: pairs of one prompt go right or wrong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+Interval = tuple[float, float]
+
+
+def accuracy_interval(correct: np.ndarray, clusters: Sequence[str]) -> Interval | None:
+    """Give the 95% interval of a share: a bootstrap over prompts.
+
+    Where every prompt has the same share (all right, say) the bootstrap has no width; then it is Wilson's
+    interval with as many trials as prompts.
+
+    Args:
+        correct: 1, 0 or, for a tie, a value between, (n,).
+        clusters: the prompt of each row, (n,).
+
+    Returns:
+        (low, high); None with fewer than two prompts.
+    """
+    interval = mean_interval(correct, clusters)
+    if interval is None or interval[0] < interval[1]:
+        return interval
+    from scipy.stats import binomtest
+
+    prompts = len(set(clusters))
+    wilson = binomtest(round(interval[0] * prompts), prompts).proportion_ci(LEVEL, method="wilson")
+    return float(wilson.low), float(wilson.high)
+
+
+def mean_interval(values: np.ndarray, clusters: Sequence[str]) -> Interval | None:
+    """Give the 95% percentile bootstrap interval, over prompts, of the mean of (n,) values.
+
+    None with fewer than two prompts.
+    """
+    assert len(values) == len(clusters), "one prompt a value"
+    _, cluster = np.unique(np.asarray(clusters, dtype=object), return_inverse=True)
+    if len(values) == 0 or cluster.max() == 0:
+        return None
+    from scipy.stats import bootstrap
+
+    counts = np.bincount(cluster)
+    sums = np.bincount(cluster, weights=values)
+    if np.ptp(sums / counts) == 0:
+        mean = float(sums[0] / counts[0])
+        return mean, mean
+    result = bootstrap(
+        (sums, counts),
+        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        confidence_level=LEVEL,
+        n_resamples=RESAMPLES,
+        batch=200,  # 200 x 2000 prompts stay in the CPU's cache
+        rng=np.random.default_rng(0),  # a report run twice shows the same figures
+    )
+    low, high = result.confidence_interval
+    return float(low), float(high)

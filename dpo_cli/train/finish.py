@@ -1,0 +1,107 @@
+"""The end of a run: what ships is what was measured. Save, load again, evaluate again, as saved and as a server loads it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from dpo_cli.errors import StorageError
+from dpo_cli.evaluate.pairs import Evaluation
+from dpo_cli.modeling.load import load_model
+from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.train.build import Parts
+
+MODEL_DIR = "model"
+ROUNDING = 0.02
+"""bf16 weights are refused where they change the mean held-out margin by a larger share than this."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The mean held-out margin at each stage, reward units; None where nothing is held out."""
+
+    saved: float | None = None
+    bf16: float | None = None
+    note: str = ""
+    """What the user should know about the saved type; empty where there is nothing."""
+
+
+def save_model(parts: Parts) -> Path:
+    """Write `model/`: weights in the type they were trained in, tokenizer, template, generation config; give its path.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    target = parts.run_dir / MODEL_DIR
+    if parts.runtime.is_main:
+        _write(parts.scorer.model, parts, target)
+    parts.runtime.wait()
+    return target
+
+
+def measure_saved(parts: Parts, trained: Evaluation | None) -> Measured:
+    """Load the saved folder, evaluate it as it is and rounded to bf16, and save it in bf16 if the recipe asks and it holds.
+
+    The policy in memory is let go first: never two models.
+    """
+    target = parts.run_dir / MODEL_DIR
+    parts.scorer.model = torch.nn.Module()  # type: ignore[assignment]
+    if trained is None:
+        return Measured()
+    scorer = Scorer(load_model(target, len(parts.tokenizer)).to(parts.runtime.device), parts.choices.path)
+    saved = parts.evaluate(scorer).margin
+    scorer.model.to(torch.bfloat16)
+    bf16 = parts.evaluate(scorer).margin
+    if parts.recipe.model.save_dtype == "fp32":
+        return Measured(saved, bf16, _rounding_note(trained.margin, bf16))
+    if abs(bf16 - trained.margin) > ROUNDING * abs(trained.margin) and not parts.recipe.model.allow_rounding:
+        note = (
+            f"saved in fp32: bf16 would change the mean margin from {trained.margin:+.3g} to {bf16:+.3g};"
+            " model.allow_rounding=true saves bf16 all the same"
+        )
+        return Measured(saved, bf16, note)
+    if parts.runtime.is_main:
+        _write(scorer.model, parts, target)
+    parts.runtime.wait()
+    return Measured(bf16, bf16, "saved in bf16")
+
+
+def _rounding_note(trained: float, bf16: float) -> str:
+    if abs(bf16 - trained) <= ROUNDING * abs(trained):
+        return ""
+    return f"serve it in fp32: rounded to bf16 the mean margin goes from {trained:+.3g} to {bf16:+.3g}"
+
+
+def _write(model: PreTrainedModel, parts: Parts, target: Path) -> None:
+    """Save into a folder beside the target and rename, so that `model/` is whole or not there."""
+    temporary, old = target.with_name(".tmp-model"), target.with_name(".old-model")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.config.use_cache = True
+        model.save_pretrained(temporary)
+        parts.tokenizer.save_pretrained(temporary)
+        _fit_for_serving(temporary, parts)
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise StorageError.of(str(target), f"model not written: {error}", "free some space and run the same command again") from None
+
+
+def _fit_for_serving(folder: Path, parts: Parts) -> None:
+    """Make the generation config name every token that ends an answer, and a pad token: servers read both from there."""
+    path = folder / "generation_config.json"
+    config = GenerationConfig.from_pretrained(folder) if path.exists() else GenerationConfig()
+    known = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    ends = {token for token in [*known, parts.tokenizer.eos_token_id] if token is not None}
+    config.eos_token_id = sorted(ends)
+    if config.pad_token_id is None:
+        pad = parts.tokenizer.pad_token_id
+        config.pad_token_id = parts.tokenizer.eos_token_id if pad is None else pad
+    config.save_pretrained(folder)
+

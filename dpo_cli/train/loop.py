@@ -1,0 +1,169 @@
+"""The training loop: a step is a fixed set of examples, micro-batches and ranks are how it is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpo_cli.data.plan import examples_of_step, micro_batches
+from dpo_cli.errors import NumericsError
+from dpo_cli.methods._base import Method
+from dpo_cli.metrics.reduce import Meter
+from dpo_cli.metrics.speed import Speed
+from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.recipe.schema import Recipe
+from dpo_cli.train.optim import learning_rate
+from dpo_cli.train.runtime import Runtime
+from dpo_cli.types import Batch, LogProbs, LossOutput, TokenGroup, Unit
+
+
+class ReferenceSource(Protocol):
+    """Gives the reference's log-probs of a batch."""
+
+    def lookup(self, groups: Sequence[TokenGroup], device: torch.device | str = "cpu") -> LogProbs:
+        """Give the values of the groups' completions in batch order, (N,)."""
+
+
+class Event(Protocol):
+    """Something that happens between steps: a log line, an evaluation, a checkpoint."""
+
+    def after_step(self, run: Run) -> None:
+        """Look at `run.step` (steps done) and act if it is time."""
+
+
+@dataclass(eq=False)
+class Run:
+    """A run in progress: what the loop reads and moves forward."""
+
+    recipe: Recipe
+    runtime: Runtime
+    scorer: Scorer
+    """The bare scorer: evaluation and saving use it."""
+    model: nn.Module
+    """The scorer as accelerate wrapped it: training calls it."""
+    optimizer: torch.optim.Optimizer
+    method: Method
+    groups: Sequence[TokenGroup]
+    """An epoch's examples."""
+    lengths: Sequence[int]
+    """Tokens that each of them costs on the scorer's path."""
+    reference: ReferenceSource | None
+    total_steps: int
+    token_budget: int
+    events: Sequence[Event]
+    speed: Speed
+    meter: Meter = field(default_factory=Meter)
+    step: int = 0
+    """Optimizer steps done."""
+
+
+def fit(run: Run) -> None:
+    """Train from `run.step` to the end.
+
+    Raises:
+        NumericsError: a gradient was not finite (found at the next log step; the weights never saw it).
+    """
+    while run.step < run.total_steps:
+        optimizer_step(run)
+        run.step += 1
+        for event in run.events:
+            event.after_step(run)
+
+
+def optimizer_step(run: Run) -> None:
+    """Do one step: score, backward, clip and update, without a host sync.
+
+    Every rank knows the whole step's examples, so units are counted without a collective.
+    """
+    train = run.recipe.train
+    examples = examples_of_step(run.step, len(run.groups), train.batch_size, train.seed)
+    bins = micro_batches(examples, run.lengths, run.runtime.world, run.token_budget)[run.runtime.rank]
+    units = count_units([run.groups[example] for example in examples])
+    seed_step(train.seed, run.step, run.runtime.rank)
+    run.model.train()
+    n_computed = 0
+    for number, members in enumerate(bins):
+        batch = _batch(run, members, examples)
+        with run.runtime.sync_only(number == len(bins) - 1, run.model):
+            row = run.scorer.layout(batch.groups)
+            with run.runtime.autocast():
+                policy = score(run.model, row)
+            out = _loss(run, policy, batch)
+            loss = normalised(out, units) * batch.weight
+            # DDP averages gradients over ranks: times the world size, the mean becomes the sum.
+            run.runtime.backward(loss * run.runtime.world)
+        run.meter.add({f"train/{name}": values for name, values in out.metrics.items()}, batch.weight)
+        run.meter.add_sum("train/loss", loss, 1 / (len(bins) * run.runtime.world))
+        n_computed += row.n_computed
+    _update(run)
+    tokens = sum(run.lengths[example] for example in examples)
+    run.speed.add(run.step + 1, len(examples), tokens, max(tokens, n_computed * run.runtime.world))
+
+
+def count_units(groups: Sequence[TokenGroup]) -> dict[Unit, int]:
+    """Count what a step's losses are means over: examples, and scored tokens of the first completions."""
+    return {"example": len(groups), "token": sum(group.scored[0] for group in groups)}
+
+
+def normalised(out: LossOutput, units: dict[Unit, int]) -> Tensor:
+    """Give a micro-batch's share of the step's loss: each term's sum over the units of the whole step and all ranks."""
+    shares = [term.weight * term.losses.sum() / units[term.unit] for term in out.terms]
+    return torch.stack(shares).sum()
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed all generators by (seed, step, rank): dropout never depends on what ran before, so a resumed run repeats it."""
+    digest = hashlib.blake2b(f"{seed}/step/{step}/{rank}".encode(), digest_size=8).digest()
+    value = int.from_bytes(digest, "little")
+    torch.manual_seed(value)
+    random.seed(value)
+    np.random.seed(value % 2**32)
+
+
+def _batch(run: Run, members: Sequence[int], examples: Sequence[int]) -> Batch:
+    """Give a bin's groups; an empty bin becomes the step's shortest example with weight 0, so that ranks stay in step."""
+    if members:
+        return Batch(tuple(run.groups[member] for member in members))
+    shortest = min(examples, key=lambda example: run.lengths[example])
+    return Batch((run.groups[shortest],), weight=0.0)
+
+
+def _loss(run: Run, policy: LogProbs, batch: Batch) -> LossOutput:
+    reference = None if run.reference is None else run.reference.lookup(batch.groups, run.runtime.device)
+    config: Any = run.recipe.method
+    return run.method.loss(policy, reference, config)
+
+
+def _update(run: Run) -> None:
+    """Clip and step; a gradient that is not finite changes no weight (AdamW skips it on the device)."""
+    optim = run.recipe.optim
+    norm = run.runtime.clip(run.model, optim.clip_norm)
+    is_bad = (~torch.isfinite(norm)).float()
+    lr = learning_rate(run.step, run.total_steps, optim)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr
+    run.optimizer.found_inf = is_bad  # type: ignore[attr-defined]
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.meter.add_sum("train/grad_norm", norm, 1)
+    run.meter.add_sum("optim/clipped_frac", (norm > optim.clip_norm).float(), 1)
+    run.meter.add_sum("optim/nonfinite_frac", is_bad, 1)
+    run.meter.add_sum("train/learning_rate", torch.full_like(norm, lr), 1)
+
+
+def check_finite(values: dict[str, float], step: int) -> None:
+    """Stop where a step of the window was not finite.
+
+    Raises:
+        NumericsError: naming the step at which it was seen.
+    """
+    if values.get("optim/nonfinite_frac", 0.0) > 0:
+        what = "the gradient was not finite in this logging window; those steps changed no weight"
+        raise NumericsError.of(f"step {step}", what, "a smaller optim.lr, or train.precision=fp32; log.every=1 names the step")

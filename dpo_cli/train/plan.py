@@ -1,0 +1,50 @@
+"""What a recipe would do, without weights and without writing anything: `dpo train --dry-run`."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from typing import Any
+
+from dpo_cli import methods
+from dpo_cli.data.load import load_data
+from dpo_cli.data.plan import total_steps
+from dpo_cli.data.tokenizer import load_tokenizer
+from dpo_cli.modeling.hub import model_folder
+from dpo_cli.modeling.load import check_generation_config
+from dpo_cli.recipe.describe import changed
+from dpo_cli.recipe.load import Loaded
+from dpo_cli.train.folder import choose_folder
+
+
+def plan(loaded: Loaded) -> dict[str, Any]:
+    """Give what would run, name -> value.
+
+    Raises:
+        UserError: what would stop the run before its weights are loaded.
+    """
+    recipe = loaded.recipe
+    chosen = choose_folder(loaded)
+    folder = model_folder(recipe.model.name, recipe.model.revision, weights=False)
+    check_generation_config(folder)
+    tokenizer = load_tokenizer(replace(recipe.model, name=str(folder)))
+    # Tokenised rows are normally kept; a dry run leaves nothing behind.
+    with tempfile.TemporaryDirectory() as scratch:
+        data = load_data(replace(recipe.data, cache=scratch), tokenizer)
+    n_steps = total_steps(len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps)
+    per_step = sum(group.n_tokens for group in data.train) / len(data.train) * recipe.train.batch_size
+    method = methods.get(recipe.method.name)
+    return {
+        "recipe": str(loaded.path),
+        "changed": {change.key: change.value for change in changed(loaded)},
+        "method": f"{recipe.method.name}: {method.paper}",
+        "model": str(folder),
+        "data": data.report.parts,
+        "warnings": data.report.warnings(),
+        "steps": n_steps,
+        "batch_size": recipe.train.batch_size,
+        "tokens_per_step": round(per_step),
+        "reference": recipe.reference.source if method.needs_reference else "none",
+        "run_dir": str(chosen.path),
+        "note": chosen.note or "nothing was started and nothing was written",
+    }

@@ -1,0 +1,256 @@
+"""`dpo train` from a loaded recipe to a finished run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from dpo_cli import methods
+from dpo_cli.errors import UserError
+from dpo_cli.evaluate.pairs import Evaluation
+from dpo_cli.metrics import terminal
+from dpo_cli.metrics.sinks import Fanout, RunInfo, Sink
+from dpo_cli.metrics.sinks.console import ConsoleSink
+from dpo_cli.metrics.sinks.jsonl import JsonlSink
+from dpo_cli.metrics.sinks.wandb import WandbSink
+from dpo_cli.metrics.speed import Speed, peak_memory_gib
+from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.recipe.describe import to_yaml
+from dpo_cli.recipe.load import Loaded
+from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.train.build import Parts, build, lengths_of
+from dpo_cli.train.card import model_card
+from dpo_cli.train.checkpoint import latest_checkpoint, load_checkpoint
+from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
+from dpo_cli.train.finish import MODEL_DIR, Measured, measure_saved, save_model
+from dpo_cli.train.folder import Folder, choose_folder, create
+from dpo_cli.train.loop import Run, fit
+from dpo_cli.train.optim import build_optimizer
+from dpo_cli.train.panel import Summary, show
+from dpo_cli.train.runtime import Runtime
+from dpo_cli.train.samples import sample_after, sample_before, sample_lines
+from dpo_cli.train.selftest import check_start
+from dpo_cli.train.status import Status
+
+log = logging.getLogger("dpo_cli")
+
+CHECKPOINTS = "checkpoints"
+_PACKAGES = ("dpo-cli", "torch", "transformers", "accelerate", "datasets", "safetensors")
+
+
+def train(loaded: Loaded, command: str) -> Status:
+    """Train a recipe to the end and give the run's status.
+
+    Args:
+        loaded: the checked recipe.
+        command: what was typed, for the model card and the next command.
+
+    Raises:
+        UserError: whatever cannot work; `status.json` of the run says so too.
+    """
+    runtime = Runtime(loaded.recipe.train.precision)
+    folder = runtime.from_main(choose_folder(loaded) if runtime.is_main else None)
+    assert folder is not None
+    _say(runtime, folder.note)
+    if folder.is_finished:
+        return folder.status
+    if runtime.is_main:
+        create(folder, loaded)
+    try:
+        _run(loaded, runtime, folder, command)
+    except BaseException as error:
+        _record_failure(runtime, folder.status, error)
+        raise
+    finally:
+        runtime.close()
+    return folder.status
+
+
+def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None:
+    recipe, status = loaded.recipe, folder.status
+    parts = build(recipe, runtime, folder.path)
+    for line in [*parts.data.report.warnings(), parts.choices.note]:
+        _say(runtime, line)
+    run, sinks = _assemble(parts, status)
+    first_step = _resume(run, folder)
+    _self_test(run, parts)
+    sample_before(parts)
+    sinks.start(RunInfo(folder.path.name, folder.path, run.total_steps, first_step, status.attempt, dataclasses.asdict(recipe)))
+    run.speed = Speed(first_step, run.total_steps)
+    status.steps = run.total_steps
+    try:
+        fit(run)
+        seconds, trained = run.speed.train_seconds, _evaluate(parts)
+        if runtime.is_main and trained is not None:
+            sinks.write(run.step, trained.as_metrics())
+    finally:
+        sinks.close()
+    status.state, status.step, status.train_seconds = "finishing", run.step, seconds
+    status.pairs_per_second = _pairs_per_second(run, first_step, seconds)
+    _finish(parts, run, status, trained, sinks, command)
+
+
+def _assemble(parts: Parts, status: Status) -> tuple[Run, Fanout]:
+    """Give the run with its optimizer and events; only the main process has sinks."""
+    recipe, runtime = parts.recipe, parts.runtime
+    console = ConsoleSink() if runtime.is_main else None
+    wandb = recipe.log.wandb
+    sinks: list[Sink] = [JsonlSink(), console] if console else []
+    if console and "wandb" in recipe.log.trackers:
+        sinks.append(WandbSink(wandb.project, wandb.entity, wandb.mode, wandb.tags))
+    fanout = Fanout(sinks)
+    optimizer = build_optimizer(parts.scorer, recipe.optim)
+    model, optimizer = runtime.prepare(parts.scorer, optimizer)
+    groups = parts.data.train
+    events = [
+        LogEvent(fanout, console, status, recipe.log.every),
+        EvalEvent(parts.evaluate, fanout, recipe.train.eval_every if groups and parts.data.eval else 0),
+        SaveEvent(parts.run_dir / CHECKPOINTS, status, recipe.train.save_every, recipe.train.keep_last),
+    ]
+    run = Run(
+        recipe=recipe,
+        runtime=runtime,
+        scorer=parts.scorer,
+        model=model,
+        optimizer=optimizer,
+        method=methods.get(recipe.method.name),
+        groups=groups,
+        lengths=lengths_of(groups, parts.choices.path),
+        reference=parts.reference,
+        total_steps=parts.n_steps,
+        token_budget=parts.choices.token_budget,
+        events=events,
+        speed=Speed(0, parts.n_steps),
+    )
+    return run, fanout
+
+
+def _resume(run: Run, folder: Folder) -> int:
+    """Go on from the newest whole checkpoint; give the steps already done."""
+    checkpoint, told = latest_checkpoint(folder.path / CHECKPOINTS)
+    for line in told:
+        log.warning("%s", line)
+    if checkpoint is None:
+        return 0
+    load_checkpoint(checkpoint, run.scorer.model, run.optimizer)
+    meters = checkpoint.state["meter"]
+    if run.runtime.rank < len(meters):
+        run.meter.load_state(meters[run.runtime.rank], run.runtime.device)
+    run.step = checkpoint.step
+    _say(run.runtime, f"resuming after step {run.step} of {run.total_steps}")
+    return run.step
+
+
+def _self_test(run: Run, parts: Parts) -> None:
+    """Check that policy and reference are one before the first step, where they should be."""
+    reference = parts.recipe.reference
+    if run.step or reference.model is not None or not isinstance(run.reference, ReferenceValues):
+        return
+    groups = sorted(run.groups, key=lambda group: group.n_tokens)[:: max(1, len(run.groups) // 4)][:4]
+    line = check_start(
+        run.scorer, groups, run.reference, run.method, parts.recipe.method, parts.choices.precision, run.runtime.autocast
+    )
+    _say(run.runtime, line)
+
+
+def _evaluate(parts: Parts) -> Evaluation | None:
+    return parts.evaluate() if parts.data.eval else None
+
+
+def _finish(
+    parts: Parts, run: Run, status: Status, trained: Evaluation | None, sinks: Fanout, command: str
+) -> None:
+    model_dir = save_model(parts)
+    samples = sample_after(parts, parts.scorer)
+    # Gradients and moments go before the saved model is loaded beside nothing else.
+    run.optimizer.state.clear()
+    run.scorer.zero_grad(set_to_none=True)
+    run.model = run.scorer
+    measured = measure_saved(parts, trained)
+    status.state, status.code, status.resumable = "finished", 0, False
+    status.peak_memory_gib = peak_memory_gib()
+    status.eval = None if trained is None else trained.as_dict()
+    if trained is not None:
+        margins = {"trained": trained.margin, "saved": measured.saved, "bf16": measured.bf16}
+        status.margins = {name: value for name, value in margins.items() if value is not None}
+    status.message = f"complete at step {status.step}"
+    if not run.runtime.is_main:
+        return
+    summary = _summary(parts, status, trained, measured, model_dir)
+    (model_dir / "README.md").write_text(_card(parts, summary, trained, command))
+    status.write()
+    for line in sample_lines(samples):
+        terminal.say(terminal.console(), line)
+    show(summary)
+
+
+def _summary(parts: Parts, status: Status, trained: Evaluation | None, measured: Measured, model_dir: Path) -> Summary:
+    figures: dict[str, Any] = {}
+    if trained is not None:
+        figures = {
+            "accuracy": trained.accuracy,
+            "ci": trained.ci,
+            "n": trained.n,
+            "loss": trained.loss,
+            "longer_wins": trained.baselines.longer_wins,
+            "margin_trained": trained.margin,
+            "margin_saved": measured.saved,
+            "margin_bf16": measured.bf16,
+        }
+    return Summary(
+        name=parts.run_dir.name,
+        run_dir=parts.run_dir,
+        model_dir=model_dir,
+        steps=status.step,
+        train_seconds=status.train_seconds,
+        pairs_per_second=status.pairs_per_second or 0.0,
+        peak_memory_gib=status.peak_memory_gib or 0.0,
+        next_command=f"python -c \"from transformers import pipeline; print(pipeline('text-generation', '{model_dir}'))\"",
+        notes=tuple(note for note in (measured.note,) if note),
+        **figures,
+    )
+
+
+def _card(parts: Parts, summary: Summary, trained: Evaluation | None, command: str) -> str:
+    recipe = parts.recipe
+    return model_card(
+        summary,
+        base_model=recipe.model.name,
+        datasets=[source.path for source in recipe.data.train],
+        method=recipe.method.name,
+        paper=methods.get(recipe.method.name).paper,
+        recipe_yaml=to_yaml(recipe),
+        command=command,
+        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+        reference_wins=None if trained is None else trained.baselines.reference_total,
+    )
+
+
+def _pairs_per_second(run: Run, first_step: int, seconds: float) -> float:
+    size, n = run.recipe.train.batch_size, len(run.groups)
+    per_epoch = -(-n // size)
+    done = sum(min(size, n - step % per_epoch * size) for step in range(first_step, run.step))
+    return done / seconds if seconds > 0 else 0.0
+
+
+def _record_failure(runtime: Runtime, status: Status, error: BaseException) -> None:
+    """Write to `status.json` what a launcher's exit code would hide."""
+    if not runtime.is_main:
+        return
+    stopped = isinstance(error, KeyboardInterrupt)
+    status.state = "stopped" if stopped else "failed"
+    status.code = error.code if isinstance(error, UserError) else 130 if stopped else 1
+    status.message = str(error) or type(error).__name__
+    try:
+        status.write()
+    except OSError as problem:
+        log.warning("status.json not written: %s", problem)
+
+
+def _say(runtime: Runtime, line: str) -> None:
+    if runtime.is_main and line:
+        terminal.say(terminal.console(), line)

@@ -1,0 +1,102 @@
+"""The thin wrapper around accelerate: devices, precision, collectives. Nothing else in the project imports accelerate.
+
+Used as a device layer only: no prepared loader or scheduler, no `accumulate`, no `save_state` (each has a trap that costs exactness).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor, nn
+
+from dpo_cli.errors import DistributedError
+from dpo_cli.modeling.precision import choose_precision
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """The devices of a run and what is done over all of them."""
+
+    def __init__(self, precision: str) -> None:
+        """Join the process group that the launcher announced.
+
+        Args:
+            precision: `fp32`, `bf16` or `auto`.
+
+        Raises:
+            DistributedError: the launcher started several processes, but they did not find each other.
+        """
+        self._accelerator = Accelerator(gradient_accumulation_steps=1)
+        self.device = self._accelerator.device
+        self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
+        self.precision = choose_precision(precision, self.device)
+        promised = int(os.environ.get("WORLD_SIZE", "1"))
+        if promised != self.world:
+            what = f"the launcher started {promised} processes, but each sees {self.world}: they would write the same files"
+            raise DistributedError.of("WORLD_SIZE", what, "on a CPU set ACCELERATE_USE_CPU=true")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Open the run's arithmetic: bf16 autocast over fp32 weights, or plain fp32."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def prepare(self, scorer: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Wrap the scorer for gradient synchronisation; one process gets it back as it is. The optimizer stays plain."""
+        return self._accelerator.prepare(scorer), optimizer
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the loss's gradient; it is not divided by anything."""
+        self._accelerator.backward(loss)
+
+    @contextmanager
+    def sync_only(self, last: bool, module: nn.Module) -> Iterator[None]:
+        """Synchronise gradients over ranks in the last micro-batch of a step only."""
+        with nullcontext() if last else self._accelerator.no_sync(module):
+            yield
+
+    def clip(self, module: nn.Module, max_norm: float) -> Tensor:
+        """Scale gradients down to a norm of at most `max_norm`; give the norm before, (), without a host sync."""
+        norm = self._accelerator.clip_grad_norm_(module.parameters(), max_norm)
+        assert isinstance(norm, Tensor)
+        return norm
+
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """Give the sum over ranks."""
+        if self.world == 1:
+            return values
+        summed = self._accelerator.reduce(values, reduction="sum")
+        assert isinstance(summed, Tensor)
+        return summed
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """Give the items of all ranks, rank after rank, on every rank."""
+        return list(items) if self.world == 1 else gather_object(list(items))
+
+    def from_main(self, value: T) -> T:
+        """Give the main process's value on every rank."""
+        if self.world == 1:
+            return value
+        box: list[Any] = [value]
+        broadcast_object_list(box)
+        return box[0]
+
+    def wait(self) -> None:
+        """Wait for all ranks."""
+        self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Leave the process group."""
+        self._accelerator.end_training()

@@ -1,0 +1,69 @@
+"""Answers to held-out prompts before and after training, side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dpo_cli.data.encode import Encoder
+from dpo_cli.metrics.progress import progress
+from dpo_cli.modeling.generate import answers
+from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.train.build import Parts
+
+FILE_NAME = "samples.json"
+
+
+def sample_before(parts: Parts) -> None:
+    """Answer the first held-out prompts with the policy as it is; a resumed run keeps what its first start wrote."""
+    path = parts.run_dir / FILE_NAME
+    rows = _distinct_prompts(parts)
+    if path.exists() or not rows or not parts.runtime.is_main:
+        return
+    encoder = Encoder(parts.tokenizer, parts.recipe.data)
+    prompts = [encoder.serving_prompt(row.example) for row in rows]
+    with progress("answers before training"):
+        before = answers(parts.scorer, parts.tokenizer, [ids for _, ids in prompts])
+    samples = [
+        {"prompt": row.example.prompt, "chosen": row.example.completions[0], "before": answer, "ids": ids}
+        for row, (_, ids), answer in zip(rows, prompts, before, strict=True)
+    ]
+    path.write_text(json.dumps(samples, ensure_ascii=False, indent=1) + "\n")
+
+
+def sample_after(parts: Parts, scorer: Scorer) -> list[dict[str, Any]]:
+    """Answer the same prompts with the trained policy; give and write prompt, chosen answer, answers before and after."""
+    path = parts.run_dir / FILE_NAME
+    if not path.exists() or not parts.runtime.is_main:
+        return []
+    samples: list[dict[str, Any]] = json.loads(path.read_text())
+    with progress("answers after training"):
+        after = answers(scorer, parts.tokenizer, [sample["ids"] for sample in samples])
+    for sample, answer in zip(samples, after, strict=True):
+        sample["after"] = answer
+    path.write_text(json.dumps(samples, ensure_ascii=False, indent=1) + "\n")
+    return samples
+
+
+def sample_lines(samples: list[dict[str, Any]]) -> list[str]:
+    """Give the samples as lines of text."""
+    lines = []
+    for sample in samples:
+        lines += ["", f"prompt  {last_words(sample['prompt'])}"]
+        lines += [f"{when:<7} {' '.join(sample[when].split())}" for when in ("before", "after")]
+    return lines[1:]
+
+
+def last_words(prompt: Any) -> str:
+    """Give a prompt's last turn on one line."""
+    text = prompt if isinstance(prompt, str) else prompt[-1].get("content", "")
+    return " ".join(str(text).split())[-300:]
+
+
+def _distinct_prompts(parts: Parts) -> list[Any]:
+    """Give the first held-out row of each prompt, as many as the recipe asks for."""
+    first = {row.prompt_key: row for row in reversed(parts.data.eval_rows)}
+    return list(reversed(first.values()))[: parts.recipe.train.samples]
+
+

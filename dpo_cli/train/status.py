@@ -1,0 +1,52 @@
+"""`status.json`: what a launcher's exit code hides, and what the next `dpo train` reads to know whether to go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+FILE_NAME = "status.json"
+
+State = Literal["starting", "training", "finishing", "finished", "stopped", "failed"]
+
+
+@dataclass
+class Status:
+    """A run in figures, for scripts."""
+
+    run_dir: str
+    digest: str
+    """Digest of the resolved recipe."""
+    state: State = "starting"
+    code: int | None = None
+    """Exit code; null while the run goes on."""
+    step: int = 0
+    steps: int = 0
+    resumable: bool = False
+    message: str = ""
+    attempt: int = 0
+    train_seconds: float = 0.0
+    pairs_per_second: float | None = None
+    peak_memory_gib: float | None = None
+    eval: dict[str, Any] | None = None
+    """`accuracy`, `ci`, `n`, `margin`, `loss`, `longer_wins` on the held-out rows; null without any."""
+    margins: dict[str, float] = field(default_factory=dict)
+    """Mean held-out margin as `trained`, as `saved` and as a server loads it in `bf16`."""
+
+    def write(self) -> None:
+        """Replace the file in the run folder, whole or not at all."""
+        path = Path(self.run_dir) / FILE_NAME
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(temporary, path)
+
+
+def read_status(run_dir: Path) -> Status | None:
+    """Give the status of a run folder; None where it has none that can be read."""
+    try:
+        return Status(**json.loads((run_dir / FILE_NAME).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
