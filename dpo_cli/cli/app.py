@@ -1,0 +1,77 @@
+"""The command `dpo`: which commands there are, and how an error ends the process. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from dpo_cli import __version__
+from dpo_cli.cli import recipes
+from dpo_cli.cli.check import check
+from dpo_cli.cli.env import env
+from dpo_cli.cli.peek import peek
+from dpo_cli.cli.train import train
+from dpo_cli.errors import UserError
+
+app = typer.Typer(
+    name="dpo",
+    help="Align language models from preference data, driven by YAML recipes.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: rich alone takes longer to import than everything else
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(short_help="Align a model as a recipe says.")(train)
+app.command(short_help="Check everything short of loading weights.")(check)
+app.command(short_help="Print rows token by token, as they are scored.")(peek)
+app.add_typer(recipes.app, name="recipes", short_help="List, show and copy recipes.")
+app.command(short_help="Say what a recipe key means.")(recipes.explain)
+app.command(short_help="Describe this machine for a bug report.")(env)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dpo-cli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar="DPO_DEBUG", help="Show tracebacks; stands anywhere on the line."),
+    ] = False,
+) -> None:
+    """Align language models from preference data, driven by YAML recipes."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with a line a problem on stderr and the error's exit code."""
+    if "--debug" in sys.argv[1:]:
+        os.environ["DPO_DEBUG"] = "1"
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app()
+    except UserError as error:
+        if os.environ.get("DPO_DEBUG", "0") not in ("", "0"):
+            raise
+        print("\n".join(error.lines()), file=sys.stderr)
+        sys.exit(error.code)
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except (
+        BrokenPipeError
+    ):  # the reader is gone (`| head`); nor shall the interpreter's own last flush complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

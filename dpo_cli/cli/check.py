@@ -1,0 +1,156 @@
+"""`dpo check`: everything short of loading weights."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+    from transformers import PreTrainedTokenizerBase
+
+    from dpo_cli.data.load import Data, DataRow, Progress
+    from dpo_cli.data.serving import Serving
+    from dpo_cli.data.show import Run
+    from dpo_cli.recipe.load import Loaded
+
+PART_STYLES = {"prompt": "dim", "context": "yellow", "scored": "bold green"}
+
+
+def check(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `train.seed=1`.")] = None,
+    show: Annotated[int, typer.Option(min=0, help="Pairs to print as the model sees them.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Check recipe, data, tokenizer and template; show pairs as the model sees them; load no weights."""
+    from dpo_cli.data.encode import Encoder
+    from dpo_cli.data.serving import check_serving
+
+    loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
+    serving = check_serving(folder, tokenizer, data.train)
+    rows = data.train_rows[:show]
+    text, ids = Encoder(tokenizer, loaded.recipe.data).serving_prompt(data.train_rows[0].example)
+    following = shlex.join(["dpo", "train", recipe, *(overrides or [])])
+    if as_json:
+        facts = {
+            "ok": True,
+            "recipe": str(loaded.path),
+            "digest": loaded.digest,
+            "data": data.report.as_dict(),
+            "serving": vars(serving),
+            "serving_prompt": {"text": text, "ids": ids},
+            "pairs": [pair_facts(row, tokenizer) for row in rows],
+            "warnings": [*data.report.warnings(), *serving.warnings],
+            "next": following,
+        }
+        print(json.dumps(facts))
+        return
+    _print_report(loaded, data, serving, (text, ids), tokenizer, rows)
+    print(f"OK: recipe, data, tokenizer and template fit together; nothing was started\nnext: {following}")
+
+
+def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreTrainedTokenizerBase, Data]:
+    """Give a recipe, its model's folder, its tokenizer and its data; a progress bar on stderr where that is a terminal.
+
+    Raises:
+        UserError: whatever is wrong with them.
+    """
+    from dpo_cli.recipe.load import load
+
+    # The recipe first: a typo is told before transformers is imported.
+    loaded = load(recipe, overrides)
+    from dpo_cli.data.load import load_data
+    from dpo_cli.data.tokenizer import load_tokenizer
+    from dpo_cli.modeling.hub import model_folder
+    from dpo_cli.modeling.load import check_generation_config
+
+    model = loaded.recipe.model
+    folder = model_folder(model.name, model.revision, weights=False)
+    check_generation_config(folder)
+    tokenizer = load_tokenizer(replace(model, name=str(folder)))
+    with _progress() as progress:
+        return loaded, folder, tokenizer, load_data(loaded.recipe.data, tokenizer, progress=progress)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("tokenising", total=None, visible=False)
+        yield lambda done, total: bars.update(task, completed=done, total=total, visible=True)
+
+
+def _print_report(
+    loaded: Loaded,
+    data: Data,
+    serving: Serving,
+    prompt: tuple[str, list[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[DataRow],
+) -> None:
+    from rich.console import Console
+
+    from dpo_cli.data.show import escaped
+
+    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+    console.print(f"recipe: {loaded.path}")
+    for line in data.report.lines():
+        console.print(escaped(line))
+    pad = f"pad {serving.pad!r}" if serving.pad else "no pad token"
+    console.print(f"tokens: answers end with {serving.answer_end!r}, generation stops at {serving.stops}")
+    console.print(f"        BOS {serving.bos!r}, {pad} (lengths decide what is scored, never the pad id)")
+    for warning in serving.warnings:
+        console.print(escaped(f"warning: {warning}"))
+    text, ids = prompt
+    console.print(f"serving prompt of the first row, {len(ids)} tokens: {escaped(text)}")
+    for row in rows:
+        print_row(console, row, tokenizer, separator="")
+
+
+def print_row(console: Console, row: DataRow, tokenizer: PreTrainedTokenizerBase, separator: str) -> None:
+    """Print a pair as the model sees it: each line says whether its tokens are prompt, context or scored."""
+    from dpo_cli.data.show import completion_runs, escaped, prompt_run
+
+    console.print(escaped(f"row {row.group.source}"))
+    _print_run(console, prompt_run(row.group, tokenizer), separator)
+    for k, name in enumerate(("chosen", "rejected")):
+        console.print(f"  {name}: {len(row.group.completions[k])} tokens, {row.group.scored[k]} scored")
+        for run in completion_runs(row.group, k, tokenizer):
+            _print_run(console, run, separator)
+
+
+def _print_run(console: Console, run: Run, separator: str) -> None:
+    from rich.text import Text
+
+    body = Text(separator.join(run.pieces), style=PART_STYLES[run.part])
+    console.print(Text(f"    {run.part:<7} | ") + body)
+
+
+def pair_facts(row: DataRow, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Give a pair as plain values for JSON: ids, and texts by part."""
+    from dpo_cli.data.show import completion_runs, prompt_run
+
+    prompt = prompt_run(row.group, tokenizer)
+    return {
+        "source": row.group.source,
+        "prompt": {"ids": prompt.ids, "tokens": prompt.pieces},
+        "completions": [
+            [
+                {"part": run.part, "ids": run.ids, "tokens": run.pieces}
+                for run in completion_runs(row.group, k, tokenizer)
+            ]
+            for k in range(len(row.group.completions))
+        ],
+    }

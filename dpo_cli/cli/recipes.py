@@ -1,0 +1,108 @@
+"""`dpo recipes` and `dpo explain`: which recipes there are, what one resolves to, what a key means."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="List, show and copy recipes; print their JSON schema.", no_args_is_help=True)
+
+RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+@app.command("ls")
+def list_recipes(as_json: JsonOption = False) -> None:
+    """List the shipped recipes. With method, paper, data and what each is for."""
+    from dpo_cli import methods
+    from dpo_cli.recipe.describe import header
+    from dpo_cli.recipe.find import shipped
+    from dpo_cli.recipe.load import load, shown
+
+    rows: list[dict[str, Any]] = []
+    for name, path in shipped().items():
+        recipe = load(str(path)).recipe
+        rows.append(
+            {
+                "name": name,
+                "method": recipe.method.name,
+                "paper": methods.get(recipe.method.name).paper,
+                "data": [
+                    shown(Path(s.path)) if Path(s.path).is_absolute() else s.path for s in recipe.data.train
+                ],
+                "about": header(path),
+                "path": str(path),
+            }
+        )
+    if as_json:
+        print(json.dumps({"recipes": rows}))
+        return
+    for row in rows:
+        print(f"{row['name']:<12} {row['about']}")
+        print(f"{'':<12} {row['method']} ({row['paper']}) on {', '.join(row['data'])}")
+
+
+@app.command()
+def show(
+    recipe: RecipeArgument,
+    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `train.seed=1`.")] = None,
+    as_json: JsonOption = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Only what differs from the defaults, and why.")
+    ] = False,
+) -> None:
+    """Print the resolved recipe. Every key, with parents and overrides applied."""
+    from dpo_cli.recipe.describe import changed, to_yaml
+    from dpo_cli.recipe.load import load
+
+    loaded = load(recipe, overrides or [])
+    if diff and as_json:
+        print(json.dumps({change.key: change._asdict() for change in changed(loaded)}))
+    elif diff:
+        for change in changed(loaded):
+            default = "" if change.default is None else f" (default {change.default})"
+            print(f"{change.key} = {change.value}{default}  [{change.origin}]")
+    elif as_json:
+        print(json.dumps(dataclasses.asdict(loaded.recipe)))
+    else:
+        print(to_yaml(loaded.recipe), end="")
+
+
+@app.command("cp")
+def copy(
+    recipe: RecipeArgument,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="File or folder to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite DEST.")] = False,
+) -> None:
+    """Copy a recipe to edit. Its relative paths become absolute, so that it works where it lands."""
+    from dpo_cli.errors import RecipeError
+    from dpo_cli.recipe.find import find
+    from dpo_cli.recipe.relocate import relocated
+
+    path = find(recipe)
+    target = destination / path.name if destination.is_dir() else destination
+    if target.exists() and not force:
+        raise RecipeError.of(str(target), "exists already", "another name, or --force to overwrite it")
+    if not target.parent.is_dir():
+        raise RecipeError.of(str(target.parent), "no such folder", "create it, or name another one")
+    target.write_text(relocated(path), encoding="utf-8")
+    print(target)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema for editors."""
+    from dpo_cli.recipe.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def explain(key: Annotated[str, typer.Argument(metavar="KEY", help="As in `optim.lr`, or a group.")]) -> None:
+    """Say what a recipe key means, what it may be, and its default."""
+    from dpo_cli.recipe import describe
+
+    print(describe.explain(key))

@@ -1,0 +1,33 @@
+"""`dpo train`: the whole job."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `optim.lr=1e-6`.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; load no weights, write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end.")] = False,
+) -> None:
+    """Align a model as the recipe says: reference, training, evaluation, saved model."""
+    from dpo_cli.recipe.load import load
+
+    loaded = load(recipe, overrides or [])
+    if dry_run:
+        from dpo_cli.train.plan import plan
+
+        facts = plan(loaded)
+        print(json.dumps(facts) if as_json else "\n".join(f"{name:<10} {value}" for name, value in facts.items()))
+        return
+    from dpo_cli.train.run import train as run
+
+    status = run(loaded, shlex.join(["dpo", "train", recipe, *(overrides or [])]))
+    if as_json:
+        print(json.dumps(asdict(status)))

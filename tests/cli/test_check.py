@@ -1,0 +1,77 @@
+"""`dpo check`: what it tells, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dpo_cli.cli.check import check
+from dpo_cli.errors import DataError, ModelError, RecipeError
+from tests.fakes import pair_rows, write_jsonl, write_model
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def recipe(tmp_path, model_dir):
+    write_jsonl(tmp_path / "pairs.jsonl", pair_rows(30))
+    path = tmp_path / "r.yaml"
+    path.write_text(f"model: {{name: {model_dir}}}\ndata: {{train: [{{path: pairs.jsonl}}], cache: cache}}\n")
+    return path
+
+
+def test_check_tells_format_prompt_and_scored_tokens_and_the_next_command(recipe, capsys):
+    check(str(recipe), ["train.seed=1"], 1, False)
+    told, errors = capsys.readouterr()
+    assert "30 rows, format strings, 30 kept" in told
+    assert "serving prompt of the first row" in told
+    assert "    prompt  | <|im_start|>user\\n" in told
+    assert "    scored  | Well, " in told
+    assert told.splitlines()[-2].startswith("OK: ")
+    assert told.splitlines()[-1] == f"next: dpo train {recipe} train.seed=1"
+    assert errors == ""
+
+
+def test_check_as_json_is_one_object(recipe, capsys):
+    check(str(recipe), None, 2, True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["ok"] is True
+    assert facts["data"]["parts"]["train"] + facts["data"]["parts"]["eval"] == 30
+    assert len(facts["pairs"]) == 2
+    assert facts["pairs"][0]["prompt"]["ids"] == facts["serving_prompt"]["ids"]
+    assert facts["serving"]["answer_end"] == "<|im_end|>"
+
+
+def test_recipe_errors_come_before_data(tmp_path):
+    (tmp_path / "r.yaml").write_text("model: {nam: x}\n")
+    with pytest.raises(RecipeError, match="nam"):
+        check(str(tmp_path / "r.yaml"), None, 1, False)
+
+
+def test_broken_rows_are_told_with_their_lines(recipe):
+    write_jsonl(recipe.parent / "pairs.jsonl", [{"prompt": "p", "chosen": "c"}, *pair_rows(2)])
+    with pytest.raises(DataError, match=r"pairs\.jsonl:1: \"rejected\" is absent"):
+        check(str(recipe), None, 1, False)
+
+
+def test_a_generation_config_that_contradicts_itself_is_found(recipe, tmp_path):
+    folder = write_model(tmp_path / "model")
+    (folder / "generation_config.json").write_text(
+        json.dumps({"do_sample": False, "temperature": 0.5, "eos_token_id": 4})
+    )
+    with pytest.raises(ModelError, match=r"generation_config\.json: .*temperature"):
+        check(str(recipe), [f"model.name={folder}"], 0, False)
+
+
+def test_a_server_that_would_run_on_is_warned_of(recipe, tmp_path, capsys):
+    folder = write_model(tmp_path / "model")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
+    check(str(recipe), [f"model.name={folder}"], 0, False)
+    assert (
+        "answers end with '<|im_end|>' in training, but generation stops at ['</s>']"
+        in capsys.readouterr().out
+    )
