@@ -56,7 +56,9 @@ class TokenGroup:
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """Digest of each completion's token ids (prompt included) and score mask; wherever the shared prefix ends, it is the same."""
-        return tuple(_digest(self.prompt, ids, mask) for ids, mask in zip(self.completions, self.masks, strict=True))
+        return tuple(
+            _digest(self.prompt, ids, mask) for ids, mask in zip(self.completions, self.masks, strict=True)
+        )
 
     @property
     def n_tokens(self) -> int:
@@ -72,7 +74,9 @@ class TokenGroup:
 def _digest(prompt: np.ndarray, ids: np.ndarray, mask: np.ndarray) -> str:
     full = np.concatenate([prompt, ids]).astype("<i4")
     scored = np.concatenate([np.zeros(len(prompt), np.uint8), mask.astype(np.uint8)])
-    return hashlib.blake2b(full.tobytes() + scored.tobytes(), digest_size=16, person=f"{len(full)}".encode()).hexdigest()
+    return hashlib.blake2b(
+        full.tobytes() + scored.tobytes(), digest_size=16, person=f"{len(full)}".encode()
+    ).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

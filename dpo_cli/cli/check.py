@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rich.console import Console
     from transformers import PreTrainedTokenizerBase
 
-    from dpo_cli.data.load import Data, DataRow, Progress
+    from dpo_cli.data.load import Data, DataRow
     from dpo_cli.data.serving import Serving
     from dpo_cli.data.show import Run
     from dpo_cli.recipe.load import Loaded
@@ -59,7 +58,7 @@ def check(
 
 
 def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreTrainedTokenizerBase, Data]:
-    """Give a recipe, its model's folder, its tokenizer and its data; a progress bar on stderr where that is a terminal.
+    """Give a recipe, its model's folder, its tokenizer and its data.
 
     Raises:
         UserError: whatever is wrong with them.
@@ -77,19 +76,7 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     folder = model_folder(model.name, model.revision, weights=False)
     check_generation_config(folder)
     tokenizer = load_tokenizer(replace(model, name=str(folder)))
-    with _progress() as progress:
-        return loaded, folder, tokenizer, load_data(loaded.recipe.data, tokenizer, progress=progress)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("tokenising", total=None, visible=False)
-        yield lambda done, total: bars.update(task, completed=done, total=total, visible=True)
+    return loaded, folder, tokenizer, load_data(loaded.recipe.data, tokenizer)
 
 
 def _print_report(

@@ -13,7 +13,9 @@ import typer
 def train(
     recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `optim.lr=1e-6`.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; load no weights, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run; load no weights, write nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end.")] = False,
 ) -> None:
     """Align a model as the recipe says: reference, training, evaluation, saved model."""
@@ -24,7 +26,11 @@ def train(
         from dpo_cli.train.plan import plan
 
         facts = plan(loaded)
-        print(json.dumps(facts) if as_json else "\n".join(f"{name:<10} {value}" for name, value in facts.items()))
+        print(
+            json.dumps(facts)
+            if as_json
+            else "\n".join(f"{name:<10} {value}" for name, value in facts.items())
+        )
         return
     from dpo_cli.train.run import train as run
 

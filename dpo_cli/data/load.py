@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,9 @@ from dpo_cli.data.report import Report, SourceReport
 from dpo_cli.data.rows import Problems
 from dpo_cli.data.split import copies, pair_key, part_of, prompt_key, swapped_key
 from dpo_cli.data.tokenizer import tokenizer_digest
+from dpo_cli.data.truncate import Encoded
 from dpo_cli.errors import DataError
+from dpo_cli.metrics.progress import progress
 from dpo_cli.types import Example, TokenGroup
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
 
 Role = Literal["train", "eval"]
-Progress = Callable[[int, int], None]
-"""(rows done, rows in all) while rows are tokenised; not called for rows from the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +80,12 @@ class _Loaded:
     rows: list[DataRow] = field(default_factory=list)
 
 
-def load_data(
-    data: DataConfig, tokenizer: PreTrainedTokenizerBase, *, progress: Progress | None = None
-) -> Data:
-    """Read, parse, tokenise and split all sources of a recipe.
+def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> Data:
+    """Read, parse, tokenise and split all sources of a recipe; tokenising shows its progress.
 
     Args:
         data: the recipe's data group.
         tokenizer: from `load_tokenizer`.
-        progress: told how many rows are tokenised, of how many.
 
     Raises:
         DataError: files, lines or rows that cannot be used, all at once; no usable rows; a leak with `fail_on_leak`.
@@ -102,7 +99,7 @@ def load_data(
     ]
     loaded = [_parse(role, key, source, has_template, problems) for role, key, source in sources]
     problems.raise_any()
-    _encode(loaded, data, tokenizer, progress)
+    _encode(loaded, data, tokenizer)
     for item in loaded:
         _check_usable(item.report)
     return _deal(loaded, data)
@@ -124,33 +121,29 @@ def _parse(role: Role, key: str, source: Source, has_template: bool, problems: P
     return _Loaded(role, source, parsed.examples, report)
 
 
-def _encode(
-    loaded: Sequence[_Loaded], data: DataConfig, tokenizer: PreTrainedTokenizerBase, progress: Progress | None
-) -> None:
+def _encode(loaded: Sequence[_Loaded], data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Fill in the rows of every source, from the cache where they are known."""
     encoder, digest = Encoder(tokenizer, data), tokenizer_digest(tokenizer)
     folder = Path(data.cache) if data.cache else cache.default_folder()
-    total, done = sum(len(item.examples) for item in loaded), 0
+    with progress("tokenising", sum(len(item.examples) for item in loaded)) as advance:
+        for item in loaded:
+            path = folder / f"{cache.cache_key(item.examples, digest, data)}.npz"
+            results = cache.load(path, item.examples)
+            if results is None:
+                results = encoder.encode(item.examples, advance)
+                cache.save(path, results)
+            else:
+                advance(len(results))
+            _keep(item, results)
 
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        if progress:
-            progress(done, total)
 
-    for item in loaded:
-        path = folder / f"{cache.cache_key(item.examples, digest, data)}.npz"
-        results = cache.load(path, item.examples)
-        if results is None:
-            results = encoder.encode(item.examples, advance)
-            cache.save(path, results)
-        else:
-            done += len(results)
-        for example, result in zip(item.examples, results, strict=True):
-            item.report.count(result.reason and str(result.reason), result.notes, example.source)
-            if result.group is not None:
-                item.rows.append(DataRow(example, result.group, item.source.path, prompt_key(example)))
-        item.report.describe([row.group for row in item.rows])
+def _keep(item: _Loaded, results: Sequence[Encoded]) -> None:
+    """Take the usable rows of a source and count what became of the others."""
+    for example, result in zip(item.examples, results, strict=True):
+        item.report.count(result.reason and str(result.reason), result.notes, example.source)
+        if result.group is not None:
+            item.rows.append(DataRow(example, result.group, item.source.path, prompt_key(example)))
+    item.report.describe([row.group for row in item.rows])
 
 
 def _check_usable(report: SourceReport) -> None:

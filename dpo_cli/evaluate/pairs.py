@@ -39,7 +39,10 @@ class Evaluation:
         values = {f"eval/{name}": value for name, value in self.metrics.items()}
         values |= {"eval/loss": self.loss, "eval/longer_wins": self.baselines.longer_wins}
         if self.ci is not None:
-            values |= {"eval/rewards/accuracies_ci_lo": self.ci[0], "eval/rewards/accuracies_ci_hi": self.ci[1]}
+            values |= {
+                "eval/rewards/accuracies_ci_lo": self.ci[0],
+                "eval/rewards/accuracies_ci_hi": self.ci[1],
+            }
         return values
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,7 +81,8 @@ def evaluate_pairs(
     """
     flat = [value for sums in policy for value in sums]
     scored = LogProbs(
-        torch.tensor([total for total, _ in flat], dtype=torch.float32), torch.tensor([tokens for _, tokens in flat])
+        torch.tensor([total for total, _ in flat], dtype=torch.float32),
+        torch.tensor([tokens for _, tokens in flat]),
     )
     out = method.loss(scored, reference, config)
     margins = out.metrics["rewards/margins"].double().numpy()

@@ -47,7 +47,9 @@ def dpo_loss(policy: LogProbs, reference: LogProbs | None, config: DPOConfig) ->
     losses = -(1 - e) * F.logsigmoid(margin) - e * F.logsigmoid(-margin)
     chosen_ratio, rejected_ratio = pairs(log_ratio.detach())
     metrics = reward_metrics(chosen, rejected, policy)
-    return LossOutput((Term(losses),), {**metrics, "logratio/chosen": chosen_ratio, "logratio/rejected": rejected_ratio})
+    return LossOutput(
+        (Term(losses),), {**metrics, "logratio/chosen": chosen_ratio, "logratio/rejected": rejected_ratio}
+    )
 
 
 METHOD = Method(

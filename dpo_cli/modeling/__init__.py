@@ -1,0 +1,1 @@
+"""From groups of token ids to log-probabilities: loading, layout, attention, head."""

@@ -21,7 +21,9 @@ NAME = "dpo_packed"
 
 Kernel = Literal["loop", "varlen", "flex"]
 
-_IGNORED = frozenset({"position_ids", "use_cache", "cache_position", "output_attentions", "output_hidden_states", "is_causal"})
+_IGNORED = frozenset(
+    {"position_ids", "use_cache", "cache_position", "output_attentions", "output_hidden_states", "is_causal"}
+)
 """Keyword arguments that say nothing of who attends to whom in a packed row."""
 
 
@@ -62,7 +64,11 @@ def packed_attention(
     Raises:
         UnknownAttention: an argument that is not honoured here (for instance attention sinks, `s_aux`).
     """
-    passed = sorted(name for name, given in unknown.items() if name not in _IGNORED and given is not None and given is not False)
+    passed = sorted(
+        name
+        for name, given in unknown.items()
+        if name not in _IGNORED and given is not None and given is not False
+    )
     if passed or segments is None:
         raise UnknownAttention(f"attention argument {', '.join(passed) or 'segments missing'}")
     # Under autocast rotary embeddings come out in fp32 beside a bf16 value; the kernels want one type.
@@ -92,25 +98,22 @@ def _loop(
     softcap: float | None,
     dropout: float,
 ) -> Tensor:
-    repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+    # One split, not a slice per segment: the backward of a slice fills a whole row with zeros first.
+    keys, values = key.split(segments.pieces, 2), value.split(segments.pieces, 2)
     out = []
-    for (start, end), spans in segments.spans:
-        q = query[:, :, start:end]
-        k, v = _gather(key, spans), _gather(value, spans)
+    for q, pieces in zip(query.split(segments.q_lengths, 2), segments.key_pieces, strict=True):
+        k, v = (torch.cat([parts[piece] for piece in pieces], 2) for parts in (keys, values))
         mask = _mask(segments, q.shape[2], k.shape[2], window, q.device)
         if softcap is not None:
             out.append(_softcapped(q, k, v, mask, scaling, softcap, dropout))
             continue
-        causal = mask is None
-        out.append(F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, scale=scaling))
+        is_gqa = q.shape[1] != k.shape[1]
+        out.append(
+            F.scaled_dot_product_attention(
+                q, k, v, mask, dropout, is_causal=mask is None, scale=scaling, enable_gqa=is_gqa
+            )
+        )
     return torch.cat(out, 2).transpose(1, 2)
-
-
-def _gather(values: Tensor, spans: tuple[tuple[int, int], ...]) -> Tensor:
-    pieces = [values[:, :, start:end] for start, end in spans]
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
 
 
 def _mask(segments: Segments, n_q: int, n_k: int, window: int | None, device: torch.device) -> Tensor | None:
@@ -127,8 +130,17 @@ def _mask(segments: Segments, n_q: int, n_k: int, window: int | None, device: to
 
 
 def _softcapped(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, softcap: float, dropout: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float,
+    dropout: float,
 ) -> Tensor:
+    repeats = q.shape[1] // k.shape[1]
+    if repeats > 1:
+        k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
     scores = (q @ k.transpose(2, 3)).float() * (scaling or q.shape[-1] ** -0.5)
     scores = softcap * torch.tanh(scores / softcap)
     if mask is None:
@@ -137,7 +149,9 @@ def _softcapped(
     return F.dropout(weights, dropout) @ v
 
 
-def _varlen(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scaling: float | None, window: int | None) -> Tensor:
+def _varlen(
+    q: Tensor, k: Tensor, v: Tensor, segments: Segments, scaling: float | None, window: int | None
+) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     out = varlen_attn(
@@ -157,25 +171,38 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scaling: float 
 
 
 def _flex(
-    q: Tensor, k: Tensor, v: Tensor, segments: Segments, scaling: float | None, window: int | None, softcap: float | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segments: Segments,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
 ) -> Tensor:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    completion, prompt, n_tokens = segments.completion, segments.prompt, q.shape[2]
+    piece, prompt, n_tokens = segments.piece, segments.prompt, q.shape[2]
 
     def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         # Row order follows positions inside a prompt and inside a completion, so `key <= query` is causal in both.
-        own = completion[key] == completion[query]
-        return (key <= query) & (own | (completion[key] == prompt[query]))
+        return (key <= query) & ((piece[key] == piece[query]) | (piece[key] == prompt[query]))
 
     name = ("flex", window)
     if name not in segments.masks:
         mask_mod = visible if window is None else _windowed(visible, segments, window)
-        segments.masks[name] = create_block_mask(mask_mod, None, None, n_tokens, n_tokens, device=str(q.device))
+        segments.masks[name] = create_block_mask(
+            mask_mod, None, None, n_tokens, n_tokens, device=str(q.device)
+        )
     score_mod = None if softcap is None else lambda score, *_: softcap * torch.tanh(score / softcap)
     attend: Any = _compiled_flex() if q.device.type == "cuda" else flex_attention
     out = attend(
-        q, k, v, score_mod=score_mod, block_mask=segments.masks[name], scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+        q,
+        k,
+        v,
+        score_mod=score_mod,
+        block_mask=segments.masks[name],
+        scale=scaling,
+        enable_gqa=q.shape[1] != k.shape[1],
     )
     return out.transpose(1, 2)
 

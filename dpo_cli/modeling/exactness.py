@@ -72,7 +72,9 @@ def choose_path(
             why = f"packed rows differ from padded ones by {difference:.1e} nats per token, above {limit:.0e}"
     if difference <= limit:
         scorer.take("packed")
-        return Exactness("packed", difference, f"attention: packed rows, exact to {difference:.1e} nats per token")
+        return Exactness(
+            "packed", difference, f"attention: packed rows, exact to {difference:.1e} nats per token"
+        )
     if wanted == "packed":
         raise ModelError.of("model.attention", why, "model.attention=auto takes padded rows for such a model")
     scorer.take("padded")
@@ -81,7 +83,9 @@ def choose_path(
 
 def _sample(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
     """Give the longest group that is not too long, and the first ones; the shortest of them last."""
-    allowed = [group for group in groups if group.n_tokens <= LONGEST_TOKENS] or [min(groups, key=lambda g: g.n_tokens)]
+    allowed = [group for group in groups if group.n_tokens <= LONGEST_TOKENS] or [
+        min(groups, key=lambda g: g.n_tokens)
+    ]
     longest = max(allowed, key=lambda group: group.n_tokens)
     return sorted([longest, *allowed[: N_GROUPS - 1]], key=lambda group: -group.n_tokens)
 
@@ -102,11 +106,16 @@ def _difference(
 
 
 def _per_token(
-    scorer: Scorer, path: Path, sample: Sequence[TokenGroup], autocast: Callable[[], AbstractContextManager[object]]
+    scorer: Scorer,
+    path: Path,
+    sample: Sequence[TokenGroup],
+    autocast: Callable[[], AbstractContextManager[object]],
 ) -> Tensor:
     """Give the sample's per-token log-probs, packed into one row, or padded one group at a time."""
     scorer.take(path)
-    rows: list[Row] = [scorer.layout(sample)] if path == "packed" else [scorer.layout([group]) for group in sample]
+    rows: list[Row] = (
+        [scorer.layout(sample)] if path == "packed" else [scorer.layout([group]) for group in sample]
+    )
     with autocast():
         return torch.cat([scorer(row)[0] for row in rows])
 
@@ -114,10 +123,18 @@ def _per_token(
 def _check_head(scorer: Scorer, group: TokenGroup) -> None:
     """Compare the fused head with the model's own logits, in the weights' own type."""
     row = scorer.layout([group])
-    out = scorer.model(input_ids=row.input_ids, attention_mask=row.attention_mask, use_cache=False, output_hidden_states=True)
-    own = torch.log_softmax(out.logits.flatten(0, 1)[row.source].float(), 1).gather(1, row.targets[:, None])[:, 0]
-    fused = token_log_probs(out.hidden_states[-1].flatten(0, 1)[row.source], head_of(scorer.model), row.targets)
+    out = scorer.model(
+        input_ids=row.input_ids, attention_mask=row.attention_mask, use_cache=False, output_hidden_states=True
+    )
+    own = torch.log_softmax(out.logits.flatten(0, 1)[row.source].float(), 1).gather(1, row.targets[:, None])[
+        :, 0
+    ]
+    fused = token_log_probs(
+        out.hidden_states[-1].flatten(0, 1)[row.source], head_of(scorer.model), row.targets
+    )
     difference = (own - fused).abs().max().item()
     if not difference <= FP32_MAX:
         what = f"the model's logits are not its head applied to its last hidden states (differ by {difference:.1e} nats)"
-        raise ModelError.of("model.name", what, "this architecture is not supported; please report it with its name")
+        raise ModelError.of(
+            "model.name", what, "this architecture is not supported; please report it with its name"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -11,7 +12,10 @@ from dpo_cli.modeling.logprobs import Scorer
 
 
 def answers(
-    scorer: Scorer, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64
+    scorer: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int = 64,
 ) -> list[str]:
     """Give one greedy answer to each prompt, without special tokens.
 
@@ -36,9 +40,10 @@ def answers(
         pad_token_id=tokenizer.eos_token_id,
     )
     with torch.no_grad():
-        out = scorer.model.generate(
-            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
-        )
+        generate: Any = scorer.model.generate
+        out = generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config)
     scorer.take(path)
     scorer.train(was_training)
-    return [text.strip() for text in tokenizer.batch_decode(out[:, width:].tolist(), skip_special_tokens=True)]
+    return [
+        text.strip() for text in tokenizer.batch_decode(out[:, width:].tolist(), skip_special_tokens=True)
+    ]

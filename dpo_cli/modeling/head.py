@@ -39,7 +39,11 @@ def head_of(model: PreTrainedModel) -> Head:
     linear = model.get_output_embeddings()
     if not isinstance(linear, nn.Linear):
         kind = type(linear).__name__
-        raise ModelError.of("model.name", f"the output layer is a {kind}, not a linear projection", "use a causal LM with a linear head")
+        raise ModelError.of(
+            "model.name",
+            f"the output layer is a {kind}, not a linear projection",
+            "use a causal LM with a linear head",
+        )
     config = model.config.get_text_config()
     scale = getattr(config, "logit_scale", None) or 1.0
     scale /= getattr(config, "logits_scaling", None) or 1.0
@@ -121,12 +125,13 @@ def _left(weight: Tensor, low: torch.dtype) -> Tensor:
     return weight.to(low) if weight.device.type == "cuda" else weight.float()
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, softcap: float | None) -> Tensor:
+def _logits(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, softcap: float | None
+) -> Tensor:
     """Give fp32 logits of a chunk, (rows, V)."""
-    if weight.dtype == torch.float32:
-        logits = hidden.float() @ weight.T
-    else:
-        logits = torch.mm(hidden.to(weight.dtype), weight.T, out_dtype=torch.float32)
+    is_fp32 = weight.dtype == torch.float32
+    hidden = hidden.to(weight.dtype)
+    logits = hidden @ weight.T if is_fp32 else torch.mm(hidden, weight.T, out_dtype=torch.float32)
     if bias is not None:
         logits += bias.float()
     if scale != 1.0:
@@ -134,7 +139,9 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, s
     return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
 
-def _logit_gradient(logits: Tensor, targets: Tensor, grad: Tensor, scale: float, softcap: float | None) -> Tensor:
+def _logit_gradient(
+    logits: Tensor, targets: Tensor, grad: Tensor, scale: float, softcap: float | None
+) -> Tensor:
     """Give d(sum grad * log p) / d(hidden @ weight.T + bias): grad * (onehot - softmax), through soft-cap and scale."""
     slope = torch.softmax(logits, 1).mul_(-grad[:, None])
     slope.scatter_add_(1, targets[:, None], grad[:, None])

@@ -27,7 +27,9 @@ def model_folder(name: str, revision: str | None, *, weights: bool, key: str = "
     if path.is_dir():
         return path
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise ModelError.of(key, f"no such model folder: {path}", "check the path; `make demo` brings the quickstart's model")
+        raise ModelError.of(
+            key, f"no such model folder: {path}", "check the path; `make demo` brings the quickstart's model"
+        )
     return _fetch(name, revision, [*_FILES, "*.safetensors"] if weights else _FILES, key)
 
 
@@ -45,15 +47,29 @@ def _fetch(name: str, revision: str | None, patterns: list[str], key: str) -> Pa
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except HFValidationError:
-        raise ModelError.of(key, f"'{name}' is neither a folder nor a hub id", "a folder, or `org/name`") from None
+        raise ModelError.of(
+            key, f"'{name}' is neither a folder nor a hub id", "a folder, or `org/name`"
+        ) from None
     except GatedRepoError:
-        raise ModelError.of(key, f"'{name}' is gated", "accept its terms on the hub, then `hf auth login`") from None
+        raise ModelError.of(
+            key, f"'{name}' is gated", "accept its terms on the hub, then `hf auth login`"
+        ) from None
     except RevisionNotFoundError:
-        raise ModelError.of("model.revision", f"'{name}' has no revision '{revision}'", "a branch, tag or commit of it") from None
+        raise ModelError.of(
+            "model.revision", f"'{name}' has no revision '{revision}'", "a branch, tag or commit of it"
+        ) from None
     except RepositoryNotFoundError:
-        raise ModelError.of(key, f"the hub has no '{name}'", "check the name, or `hf auth login` if it is private") from None
+        raise ModelError.of(
+            key, f"the hub has no '{name}'", "check the name, or `hf auth login` if it is private"
+        ) from None
     except LocalEntryNotFoundError:
         what = f"'{name}' is neither a folder here nor in the cache, and the hub is not reachable"
-        raise ModelError.of(key, what, "name a local folder, or go online once so that it is cached") from None
+        raise ModelError.of(
+            key, what, "name a local folder, or go online once so that it is cached"
+        ) from None
     except HfHubHTTPError as error:
-        raise ModelError.of(key, f"the hub refused '{name}': {error.response.status_code}", "try again, or name a local folder") from None
+        raise ModelError.of(
+            key,
+            f"the hub refused '{name}': {error.response.status_code}",
+            "try again, or name a local folder",
+        ) from None

@@ -14,17 +14,21 @@ from torch import Tensor
 
 from dpo_cli.types import TokenGroup
 
-Span = tuple[int, int]
-
 
 @dataclass(eq=False)
 class Segments:
-    """Who attends to whom in a packed row: query spans in row order, each with the key spans it sees.
+    """Who attends to whom in a packed row, which is a sequence of pieces: prompts and completions.
 
-    Inside a segment the mask is causal, aligned to the lower right: the last query sees every key.
+    A segment is a run of queries and the pieces it sees: a prompt with its first completion, then each later completion behind
+    the same prompt. Inside a segment the mask is causal, aligned to the lower right: the last query sees every key.
     """
 
-    spans: list[tuple[Span, tuple[Span, ...]]]
+    pieces: list[int]
+    """Lengths of the prompts and completions, in row order; they add up to the row."""
+    q_lengths: list[int]
+    """Queries of each segment, in row order; they add up to the row."""
+    key_pieces: list[tuple[int, int]]
+    """Numbers of the two pieces that each segment sees: its prompt and its completion."""
     key_index: Tensor
     """Row positions of all segments' keys, one segment after the other, (sum of key lengths,) int64."""
     cu_q: Tensor
@@ -33,10 +37,10 @@ class Segments:
     """The same for the gathered keys."""
     max_q: int
     max_k: int
-    completion: Tensor
-    """Number of the completion that a row position belongs to, (T,) int64; a prompt's is -1 minus its group's number."""
+    piece: Tensor
+    """Number of the piece that a row position belongs to, (T,) int64."""
     prompt: Tensor
-    """Number (as in `completion`) of the prompt that a row position continues, (T,) int64."""
+    """Number of the prompt's piece that it continues or belongs to, (T,) int64."""
     position: Tensor
     """Position of each row token in its own sequence, (T,) int64."""
     masks: dict[object, object] = field(default_factory=dict)
@@ -71,33 +75,25 @@ def pack(groups: Sequence[TokenGroup], device: torch.device | str = "cpu") -> Ro
     """Lay groups out as one row `[prompt_1 completion_1 completion_2 ... prompt_2 ...]`, every prompt once."""
     ids: list[np.ndarray] = []
     positions: list[np.ndarray] = []
-    owner: list[np.ndarray] = []
-    prompt_of: list[np.ndarray] = []
-    spans: list[tuple[Span, tuple[Span, ...]]] = []
+    prompts: list[int] = []
     scored: list[tuple[np.ndarray, np.ndarray]] = []
-    offset = number = 0
-    for index, group in enumerate(groups):
-        n_prompt = len(group.prompt)
-        prompt = (offset, offset + n_prompt)
-        ids.append(group.prompt)
-        positions.append(np.arange(n_prompt))
-        owner.append(np.full(n_prompt, -1 - index))
-        offset += n_prompt
-        for nth, (completion, mask) in enumerate(zip(group.completions, group.masks, strict=True)):
-            own = (offset, offset + len(completion))
-            first = (prompt[0], own[1])
-            spans.append((first, (first,)) if nth == 0 else (own, (prompt, own)))
-            scored.append(_scored(completion, mask, own[0], prompt[1] - 1))
-            ids.append(completion)
-            positions.append(n_prompt + np.arange(len(completion)))
-            owner.append(np.full(len(completion), number))
-            offset, number = own[1], number + 1
-        prompt_of.append(np.full(offset - prompt[0], -1 - index))
+    start = 0
+    for group in groups:
+        prompt, n_prompt = len(ids), len(group.prompt)
+        last_of_prompt = start + n_prompt - 1
+        ids += [group.prompt, *group.completions]
+        prompts += [prompt] * (1 + len(group.completions))
+        positions += [np.arange(n_prompt), *(n_prompt + np.arange(len(own)) for own in group.completions)]
+        start += n_prompt
+        for own, mask in zip(group.completions, group.masks, strict=True):
+            scored.append(_scored(own, mask, start, last_of_prompt))
+            start += len(own)
+    position_ids = _tensor(np.concatenate(positions), device)
     return Row(
         input_ids=_tensor(np.concatenate(ids), device)[None],
-        position_ids=_tensor(np.concatenate(positions), device)[None],
+        position_ids=position_ids[None],
         attention_mask=None,
-        segments=_segments(spans, owner, prompt_of, positions, device),
+        segments=_segments([len(piece) for piece in ids], prompts, position_ids, device),
         source=_tensor(np.concatenate([source for source, _ in scored]), device),
         targets=_tensor(np.concatenate([targets for _, targets in scored]), device),
         tokens=torch.tensor([len(targets) for _, targets in scored], device=device),
@@ -138,25 +134,26 @@ def _scored(ids: np.ndarray, mask: np.ndarray, start: int, before: int) -> tuple
 
 
 def _segments(
-    spans: list[tuple[Span, tuple[Span, ...]]],
-    owner: list[np.ndarray],
-    prompt: list[np.ndarray],
-    positions: list[np.ndarray],
-    device: torch.device | str,
+    pieces: list[int], prompts: list[int], position: Tensor, device: torch.device | str
 ) -> Segments:
-    q_lengths = [end - start for (start, end), _ in spans]
-    k_lengths = [sum(end - start for start, end in keys) for _, keys in spans]
-    key_index = np.concatenate([np.arange(start, end) for _, keys in spans for start, end in keys])
+    """Derive the segments from the pieces' lengths and each piece's prompt (its own number for a prompt)."""
+    key_pieces = [(prompt, piece) for piece, prompt in enumerate(prompts) if piece != prompt]
+    # A prompt's queries run with its first completion, which is the piece right behind it.
+    q_lengths = [pieces[own] + (pieces[prompt] if own == prompt + 1 else 0) for prompt, own in key_pieces]
+    k_lengths = [pieces[prompt] + pieces[own] for prompt, own in key_pieces]
+    row = np.split(np.arange(sum(pieces)), np.cumsum(pieces)[:-1])
     return Segments(
-        spans=spans,
-        key_index=_tensor(key_index, device),
+        pieces=pieces,
+        q_lengths=q_lengths,
+        key_pieces=key_pieces,
+        key_index=_tensor(np.concatenate([row[piece] for pair in key_pieces for piece in pair]), device),
         cu_q=_tensor(np.cumsum([0, *q_lengths]), device, torch.int32),
         cu_k=_tensor(np.cumsum([0, *k_lengths]), device, torch.int32),
         max_q=max(q_lengths),
         max_k=max(k_lengths),
-        completion=_tensor(np.concatenate(owner), device),
-        prompt=_tensor(np.concatenate(prompt), device),
-        position=_tensor(np.concatenate(positions), device),
+        piece=_tensor(np.repeat(np.arange(len(pieces)), pieces), device),
+        prompt=_tensor(np.repeat(prompts, pieces), device),
+        position=position,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
@@ -29,7 +30,7 @@ def load_model(folder: Path, vocabulary: int, *, dropout: bool = False) -> PreTr
             smaller than the tokenizer, or a generation config that could not be saved.
     """
     inspect_folder(folder)
-    model, info = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.float32,
         use_safetensors=True,
@@ -37,7 +38,7 @@ def load_model(folder: Path, vocabulary: int, *, dropout: bool = False) -> PreTr
         local_files_only=True,
         output_loading_info=True,
     )
-    assert isinstance(model, PreTrainedModel)
+    model, info = cast("tuple[PreTrainedModel, dict[str, list[str]]]", loaded)
     problems = [*_weights(folder, info), *_embedding(folder, model, vocabulary), *_finite(folder, model)]
     if problems:
         raise ModelError(problems)
@@ -54,17 +55,31 @@ def inspect_folder(folder: Path) -> None:
         ModelError: see `load_model`.
     """
     if not folder.is_dir():
-        raise ModelError.of(_WHERE, f"no such model folder: {folder}", "a folder in Hugging Face layout, or a hub id")
+        raise ModelError.of(
+            _WHERE, f"no such model folder: {folder}", "a folder in Hugging Face layout, or a hub id"
+        )
     if not (folder / "config.json").is_file():
-        raise ModelError.of(str(folder), "not a model folder: no config.json", "point model.name at the folder that holds it")
+        raise ModelError.of(
+            str(folder), "not a model folder: no config.json", "point model.name at the folder that holds it"
+        )
     if not any(folder.glob("*.safetensors")):
-        raise ModelError.of(str(folder), "no *.safetensors weights; pickled weights are not read", "save it as safetensors first")
+        raise ModelError.of(
+            str(folder),
+            "no *.safetensors weights; pickled weights are not read",
+            "save it as safetensors first",
+        )
     try:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
-        raise ModelError.of(str(folder / "config.json"), f"not JSON: {error}", "copy the model again") from None
+        raise ModelError.of(
+            str(folder / "config.json"), f"not JSON: {error}", "copy the model again"
+        ) from None
     if "auto_map" in config:
-        raise ModelError.of(str(folder / "config.json"), "the model brings its own code (auto_map)", "use a model that transformers has")
+        raise ModelError.of(
+            str(folder / "config.json"),
+            "the model brings its own code (auto_map)",
+            "use a model that transformers has",
+        )
     check_generation_config(folder)
 
 
@@ -82,21 +97,30 @@ def check_generation_config(folder: Path) -> None:
             GenerationConfig.from_pretrained(folder, local_files_only=True).validate(strict=True)
         except ValueError as error:
             reason = " ".join(str(error).split())
-            raise ModelError.of(str(folder / "generation_config.json"), reason, "mend the file: it is saved with the model") from None
+            raise ModelError.of(
+                str(folder / "generation_config.json"), reason, "mend the file: it is saved with the model"
+            ) from None
 
 
 def _weights(folder: Path, info: dict[str, list[str]]) -> list[Problem]:
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
-    what = [("weights are missing, they would be random", missing), ("weights that the model has no place for", unexpected)]
+    what = [
+        ("weights are missing, they would be random", missing),
+        ("weights that the model has no place for", unexpected),
+    ]
     return [
-        Problem(str(folder), f"{text}: {', '.join(names[:5])} ({len(names)} in all)", "use a complete checkpoint of this architecture")
+        Problem(
+            str(folder),
+            f"{text}: {', '.join(names[:5])} ({len(names)} in all)",
+            "use a complete checkpoint of this architecture",
+        )
         for text, names in what
         if names
     ]
 
 
 def _embedding(folder: Path, model: PreTrainedModel, vocabulary: int) -> list[Problem]:
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = cast("torch.nn.Embedding", model.get_input_embeddings()).num_embeddings
     if vocabulary <= rows:
         return []
     what = f"the tokenizer has {vocabulary} ids, the embedding {rows} rows"
@@ -105,7 +129,11 @@ def _embedding(folder: Path, model: PreTrainedModel, vocabulary: int) -> list[Pr
 
 def _finite(folder: Path, model: PreTrainedModel) -> list[Problem]:
     bad = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
-    return [Problem(str(folder), f"weights are not finite: {', '.join(bad[:5])}", "download the model again")] if bad else []
+    return (
+        [Problem(str(folder), f"weights are not finite: {', '.join(bad[:5])}", "download the model again")]
+        if bad
+        else []
+    )
 
 
 def _switch_off_dropout(model: PreTrainedModel) -> None:
@@ -114,4 +142,4 @@ def _switch_off_dropout(model: PreTrainedModel) -> None:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - a plain number, which Module's stubs do not know

@@ -70,7 +70,9 @@ class Scorer(nn.Module):
             kernel = self.kernel or choose_kernel(self.model.device, self._compute_dtype())
             extra = {"segments": row.segments, "kernel": kernel}
         backbone = self.model.base_model
-        return backbone(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, **extra).last_hidden_state
+        return backbone(
+            input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, **extra
+        ).last_hidden_state
 
     def _compute_dtype(self) -> torch.dtype:
         kind = self.model.device.type

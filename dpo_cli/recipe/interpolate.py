@@ -9,11 +9,14 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dpo_cli.errors import Problem
+from dpo_cli.errors import Problem, RecipeError
 from dpo_cli.recipe.convert import method_config
 from dpo_cli.recipe.hints import default_of, hints_of, is_group, is_required
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.recipe.yaml_marks import Key, Tree, dotted
+
+MAX_REFERENCES = 100
+"""A chain of references costs its length squared to resolve."""
 
 _PLAIN = re.compile(r"\$\{[A-Za-z_]\w*(?:\.\w+|\[\d+\])*\}")
 _RESOLVERS = (
@@ -36,6 +39,9 @@ def escaped(text: str) -> str:
 def interpolate(tree: Tree) -> list[Problem]:
     """Replace every `${group.key}` in the tree by that key's value, defaults included; a failed key joins `tree.failed`."""
     found = {key: text for key, text in _texts(tree.values, ()) if "${" in text}
+    if len(found) > MAX_REFERENCES:
+        what = f"{len(found)} values hold ${{...}}, more than {MAX_REFERENCES}"
+        raise RecipeError.of(tree.mark(next(iter(found))).where, what, "write the values")
     problems = [problem for key, text in found.items() if (problem := _refusal(tree, key, text))]
     if problems:
         tree.failed.update(found)

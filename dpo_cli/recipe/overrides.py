@@ -13,7 +13,7 @@ from typing import Any
 from dpo_cli.errors import Problem, RecipeError
 from dpo_cli.recipe.yaml_marks import Key, Mark, Tree, dotted, parse
 
-_KEY = re.compile(r"[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*|\[\d+\])*")
+_KEY = re.compile(r"[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*|\[\d{1,6}\])*")
 
 
 def apply(tree: Tree, overrides: Sequence[str], folder: Path) -> list[Problem]:

@@ -59,13 +59,8 @@ def _reference(recipe: Recipe) -> list[Problem]:
         what = f"'reference.source' is none, but '{recipe.method.name}' compares with a reference"
         return [Problem("reference.source", what, "cache or live")]
     if source == "none" and recipe.reference.model is not None:
-        return [
-            Problem(
-                "reference.model",
-                "'reference.model' is set, but 'reference.source' is none",
-                "reference.model: null",
-            )
-        ]
+        what = "'reference.model' is set, but 'reference.source' is none"
+        return [Problem("reference.model", what, "reference.model: null")]
     return []
 
 
@@ -74,13 +69,8 @@ def _name(recipe: Recipe) -> list[Problem]:
         return []
     name, unknown = _filled(recipe)
     if unknown:
-        return [
-            Problem(
-                "name",
-                f"'name' holds {{{unknown[0]}}}, which is no key of the recipe",
-                "a dotted key, as in {method.beta}",
-            )
-        ]
+        what = f"'name' holds a field {unknown[0]!r}, which is no key of the recipe"
+        return [Problem("name", what, "a dotted key, as in {method.beta}")]
     if NAME.fullmatch(name):
         return []
     fix = "letters, digits, '.', '_', '-', starting with a letter or digit, 80 at most"

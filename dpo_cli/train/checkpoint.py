@@ -36,7 +36,12 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep_last: int
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep_last: int,
 ) -> Path:
     """Write a checkpoint, then delete the oldest beyond `keep_last`; give its path.
 
@@ -62,7 +67,9 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder).free / 2**30 if folder.exists() else 0.0
         fix = "free some space, or train.output_dir=<another disk>"
-        raise StorageError.of(str(final), f"checkpoint not written ({free:.1f} GiB free): {error}", fix) from error
+        raise StorageError.of(
+            str(final), f"checkpoint not written ({free:.1f} GiB free): {error}", fix
+        ) from error
     for old in _committed(folder)[:-keep_last]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -89,10 +96,15 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
             weight.copy_(weights[name])
     moments = load_file(checkpoint.path / OPTIMIZER)
     for name, weight in names.items():
-        kept = {key.removeprefix(f"{name}|"): value for key, value in moments.items() if key.startswith(f"{name}|")}
+        kept = {
+            key.removeprefix(f"{name}|"): value
+            for key, value in moments.items()
+            if key.startswith(f"{name}|")
+        }
         if kept:
             optimizer.state[weight] = {
-                key: value.clone() if key == "step" else value.to(weight.device) for key, value in kept.items()
+                key: value.clone() if key == "step" else value.to(weight.device)
+                for key, value in kept.items()
             }
 
 

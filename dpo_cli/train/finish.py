@@ -54,7 +54,7 @@ def measure_saved(parts: Parts, trained: Evaluation | None) -> Measured:
         return Measured()
     scorer = Scorer(load_model(target, len(parts.tokenizer)).to(parts.runtime.device), parts.choices.path)
     saved = parts.evaluate(scorer).margin
-    scorer.model.to(torch.bfloat16)
+    scorer.to(torch.bfloat16)
     bf16 = parts.evaluate(scorer).margin
     if parts.recipe.model.save_dtype == "fp32":
         return Measured(saved, bf16, _rounding_note(trained.margin, bf16))
@@ -90,7 +90,9 @@ def _write(model: PreTrainedModel, parts: Parts, target: Path) -> None:
         temporary.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise StorageError.of(str(target), f"model not written: {error}", "free some space and run the same command again") from None
+        raise StorageError.of(
+            str(target), f"model not written: {error}", "free some space and run the same command again"
+        ) from None
 
 
 def _fit_for_serving(folder: Path, parts: Parts) -> None:
@@ -104,4 +106,3 @@ def _fit_for_serving(folder: Path, parts: Parts) -> None:
         pad = parts.tokenizer.pad_token_id
         config.pad_token_id = parts.tokenizer.eos_token_id if pad is None else pad
     config.save_pretrained(folder)
-

@@ -67,7 +67,9 @@ def create(folder: Folder, loaded: Loaded) -> None:
         (folder.path / RECIPE).write_text(to_yaml(loaded.recipe))
         folder.status.write()
     except OSError as error:
-        raise StorageError.of(str(folder.path), f"cannot be written: {error.strerror}", "train.output_dir=<a folder>") from None
+        raise StorageError.of(
+            str(folder.path), f"cannot be written: {error.strerror}", "train.output_dir=<a folder>"
+        ) from None
 
 
 def _new(loaded: Loaded, path: Path, taken: Path | None) -> Folder:

@@ -166,4 +166,6 @@ def check_finite(values: dict[str, float], step: int) -> None:
     """
     if values.get("optim/nonfinite_frac", 0.0) > 0:
         what = "the gradient was not finite in this logging window; those steps changed no weight"
-        raise NumericsError.of(f"step {step}", what, "a smaller optim.lr, or train.precision=fp32; log.every=1 names the step")
+        raise NumericsError.of(
+            f"step {step}", what, "a smaller optim.lr, or train.precision=fp32; log.every=1 names the step"
+        )

@@ -39,4 +39,6 @@ def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
         {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
     ]
     filled = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(filled, lr=optim.lr, betas=(optim.betas[0], optim.betas[1]), eps=optim.eps, fused=True)
+    return torch.optim.AdamW(
+        filled, lr=optim.lr, betas=(optim.betas[0], optim.betas[1]), eps=optim.eps, fused=True
+    )

@@ -31,7 +31,9 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     # Tokenised rows are normally kept; a dry run leaves nothing behind.
     with tempfile.TemporaryDirectory() as scratch:
         data = load_data(replace(recipe.data, cache=scratch), tokenizer)
-    n_steps = total_steps(len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps)
+    n_steps = total_steps(
+        len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
+    )
     per_step = sum(group.n_tokens for group in data.train) / len(data.train) * recipe.train.batch_size
     method = methods.get(recipe.method.name)
     return {

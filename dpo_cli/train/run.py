@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.metrics.sinks.jsonl import JsonlSink
 from dpo_cli.metrics.sinks.wandb import WandbSink
 from dpo_cli.metrics.speed import Speed, peak_memory_gib
-from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.recipe.describe import to_yaml
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.reference.values import ReferenceValues
@@ -26,9 +24,9 @@ from dpo_cli.train.build import Parts, build, lengths_of
 from dpo_cli.train.card import model_card
 from dpo_cli.train.checkpoint import latest_checkpoint, load_checkpoint
 from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
-from dpo_cli.train.finish import MODEL_DIR, Measured, measure_saved, save_model
+from dpo_cli.train.finish import Measured, measure_saved, save_model
 from dpo_cli.train.folder import Folder, choose_folder, create
-from dpo_cli.train.loop import Run, fit
+from dpo_cli.train.loop import Event, Run, fit
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.panel import Summary, show
 from dpo_cli.train.runtime import Runtime
@@ -79,7 +77,16 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None
     first_step = _resume(run, folder)
     _self_test(run, parts)
     sample_before(parts)
-    sinks.start(RunInfo(folder.path.name, folder.path, run.total_steps, first_step, status.attempt, dataclasses.asdict(recipe)))
+    sinks.start(
+        RunInfo(
+            folder.path.name,
+            folder.path,
+            run.total_steps,
+            first_step,
+            status.attempt,
+            dataclasses.asdict(recipe),
+        )
+    )
     run.speed = Speed(first_step, run.total_steps)
     status.steps = run.total_steps
     try:
@@ -104,11 +111,11 @@ def _assemble(parts: Parts, status: Status) -> tuple[Run, Fanout]:
         sinks.append(WandbSink(wandb.project, wandb.entity, wandb.mode, wandb.tags))
     fanout = Fanout(sinks)
     optimizer = build_optimizer(parts.scorer, recipe.optim)
-    model, optimizer = runtime.prepare(parts.scorer, optimizer)
+    model = runtime.prepare(parts.scorer)
     groups = parts.data.train
-    events = [
+    events: list[Event] = [
         LogEvent(fanout, console, status, recipe.log.every),
-        EvalEvent(parts.evaluate, fanout, recipe.train.eval_every if groups and parts.data.eval else 0),
+        EvalEvent(parts.evaluate, fanout, recipe.train.eval_every if parts.data.eval else 0),
         SaveEvent(parts.run_dir / CHECKPOINTS, status, recipe.train.save_every, recipe.train.keep_last),
     ]
     run = Run(
@@ -151,8 +158,9 @@ def _self_test(run: Run, parts: Parts) -> None:
     if run.step or reference.model is not None or not isinstance(run.reference, ReferenceValues):
         return
     groups = sorted(run.groups, key=lambda group: group.n_tokens)[:: max(1, len(run.groups) // 4)][:4]
+    precision = "bf16" if "bf16" in (run.runtime.precision, reference.precision) else "fp32"
     line = check_start(
-        run.scorer, groups, run.reference, run.method, parts.recipe.method, parts.choices.precision, run.runtime.autocast
+        run.scorer, groups, run.reference, run.method, parts.recipe.method, precision, run.runtime.autocast
     )
     _say(run.runtime, line)
 
@@ -188,7 +196,9 @@ def _finish(
     show(summary)
 
 
-def _summary(parts: Parts, status: Status, trained: Evaluation | None, measured: Measured, model_dir: Path) -> Summary:
+def _summary(
+    parts: Parts, status: Status, trained: Evaluation | None, measured: Measured, model_dir: Path
+) -> Summary:
     figures: dict[str, Any] = {}
     if trained is not None:
         figures = {

@@ -47,15 +47,16 @@ class Runtime:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """Open the run's arithmetic: bf16 autocast over fp32 weights, or plain fp32."""
-        if self.precision == "fp32":
+    def autocast(self, precision: str = "auto") -> AbstractContextManager[object]:
+        """Open an arithmetic: bf16 autocast over fp32 weights, or plain fp32; `auto` is the run's own."""
+        if (self.precision if precision == "auto" else precision) == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def prepare(self, scorer: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+    def prepare(self, scorer: nn.Module) -> nn.Module:
         """Wrap the scorer for gradient synchronisation; one process gets it back as it is. The optimizer stays plain."""
-        return self._accelerator.prepare(scorer), optimizer
+        wrapped: nn.Module = self._accelerator.prepare(scorer)
+        return wrapped
 
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradient; it is not divided by anything."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from dpo_cli.data.encode import Encoder
@@ -65,5 +64,3 @@ def _distinct_prompts(parts: Parts) -> list[Any]:
     """Give the first held-out row of each prompt, as many as the recipe asks for."""
     first = {row.prompt_key: row for row in reversed(parts.data.eval_rows)}
     return list(reversed(first.values()))[: parts.recipe.train.samples]
-
-

@@ -34,7 +34,11 @@ def check_start(
     with torch.no_grad(), autocast():
         policy = score(scorer.train(), scorer.layout(groups))
     theirs = reference.lookup(groups, policy.total.device)
-    loss = torch.stack([term.weight * term.losses.mean() for term in method.loss(policy, theirs, config).terms]).sum().item()
+    loss = (
+        torch.stack([term.weight * term.losses.mean() for term in method.loss(policy, theirs, config).terms])
+        .sum()
+        .item()
+    )
     off = (policy.total - theirs.total).abs() / policy.tokens
     mean, worst, limit = off.mean().item(), off.max().item(), MEAN_NATS_PER_TOKEN[precision]
     if not (mean <= limit and worst <= 10 * limit):
@@ -43,6 +47,8 @@ def check_start(
             f"policy and reference should be equal before step 1, but differ by {mean:.1e} nats per token"
             f" (worst {worst:.1e}, at {groups[completion // len(groups[0].completions)].source}); allowed: mean {limit:.0e}"
         )
-        raise NumericsError.of("self-test", what, "train.dropout=false, or start a new run if the model folder changed")
+        raise NumericsError.of(
+            "self-test", what, "train.dropout=false, or start a new run if the model folder changed"
+        )
     expected = method.at_reference(config)
     return f"self-test: policy = reference to {mean:.1e} nats per token, loss {loss:.4f} (closed form {expected:.4f})"

@@ -8,10 +8,10 @@ import pytest
 
 from dpo_cli.data import cache
 from dpo_cli.data.encode import Encoder
-from dpo_cli.data.load import data_digest, load_data
+from dpo_cli.data.load import data_digest
 from dpo_cli.errors import DataError, StorageError
 from dpo_cli.recipe.schema import Source, Split
-from tests.data.build import config, load_rows
+from tests.data.build import load_rows
 from tests.fakes import byte_tokenizer, pair_rows, write_jsonl
 
 GOOD = {"prompt": "p", "chosen": "yes", "rejected": "no"}
@@ -179,14 +179,6 @@ def test_a_cache_folder_that_cannot_be_written_is_a_storage_error(tmp_path):
 def test_default_cache_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.default_folder() == tmp_path / "dpo-cli" / "tokens"
-
-
-def test_progress_reaches_the_number_of_rows(tmp_path):
-    path = write_jsonl(tmp_path / "a.jsonl", pair_rows(5))
-    seen = []
-    data = config(train=[Source(path=str(path))] * 2, cache=str(tmp_path / "c"))
-    load_data(data, byte_tokenizer(), progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1][1] == 10
 
 
 def test_digest_of_data_follows_order_and_content(tmp_path):

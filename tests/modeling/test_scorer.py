@@ -49,7 +49,9 @@ PADDED = {
     "gpt-oss, attention sinks": hf.GptOssConfig(
         **COMMON, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=9
     ),
-    "mamba, a state-space model": hf.MambaConfig(vocab_size=211, hidden_size=32, num_hidden_layers=2, state_size=4),
+    "mamba, a state-space model": hf.MambaConfig(
+        vocab_size=211, hidden_size=32, num_hidden_layers=2, state_size=4
+    ),
 }
 
 
@@ -119,7 +121,9 @@ def test_padded_scores_equal_unpadded_rows(name: str, groups: list[TokenGroup]) 
 
 
 @pytest.mark.parametrize("name", PADDED)
-def test_models_that_cannot_be_packed_take_padded_rows_and_say_so(name: str, groups: list[TokenGroup]) -> None:
+def test_models_that_cannot_be_packed_take_padded_rows_and_say_so(
+    name: str, groups: list[TokenGroup]
+) -> None:
     scorer = Scorer(build(PADDED[name]))
 
     found = choose_path(scorer, groups, "auto", lambda: torch.autocast("cpu", enabled=False), is_fp32=True)
@@ -138,7 +142,9 @@ def test_exact_models_take_packed_rows(groups: list[TokenGroup]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("name", ["llama", "mistral, window 8", "gemma2, window 9, soft-caps", "gpt2, learned positions"])
+@pytest.mark.parametrize(
+    "name", ["llama", "mistral, window 8", "gemma2, window 9, soft-caps", "gpt2, learned positions"]
+)
 def test_flex_attention_gives_the_loops_scores(name: str, groups: list[TokenGroup]) -> None:
     scorer = Scorer(build(PACKED[name]), "packed")
     with torch.no_grad():
@@ -192,7 +198,9 @@ def test_head_gradients_equal_autograds_over_full_logits(monkeypatch: pytest.Mon
     fused_inputs = [value.clone().requires_grad_() for value in values]
     plain_inputs = [value.double().requires_grad_() for value in values]
 
-    fused = head.token_log_probs(fused_inputs[0], head.Head(*fused_inputs[1:], scale=0.7, softcap=5.0), targets)
+    fused = head.token_log_probs(
+        fused_inputs[0], head.Head(*fused_inputs[1:], scale=0.7, softcap=5.0), targets
+    )
     logits = 5.0 * torch.tanh((plain_inputs[0] @ plain_inputs[1].T + plain_inputs[2]) * 0.7 / 5.0)
     plain = logits.log_softmax(1).gather(1, targets[:, None])[:, 0]
     got = torch.autograd.grad((fused * weights).sum(), fused_inputs)
@@ -216,7 +224,9 @@ def test_the_key_of_a_completion_does_not_depend_on_where_its_shared_prompt_ends
 
 def test_scorer_shares_the_prompt() -> None:
     scorer = Scorer(tiny_llama(), "packed")
-    group = TokenGroup(*(np.arange(3, 53, dtype=np.int32),), (np.arange(5, dtype=np.int32),) * 2, (np.ones(5, bool),) * 2)
+    group = TokenGroup(
+        *(np.arange(3, 53, dtype=np.int32),), (np.arange(5, dtype=np.int32),) * 2, (np.ones(5, bool),) * 2
+    )
 
     assert scorer.layout([group]).n_computed == 60
     scorer.take("padded")

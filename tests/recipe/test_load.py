@@ -162,10 +162,10 @@ def test_fault_097_names_that_leave_the_folder_are_refused(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize(
-    "name", ["{beta}", "{method.beta.__class__}", "{method.beta:>99999}", "{0}", "{name}", "{}"]
+    "name", ["{beta}", "{method.beta.__class__}", "{method.beta:>99999}", "{0}", "{name}", "{}", "{\\e[31m}"]
 )
 def test_fault_097_name_fields_are_keys_only(tmp_path: Path, name: str) -> None:
-    assert "is no key of the recipe" in refusals(tmp_path, MINIMAL, f"name=x{name}")[0]
+    assert "is no key of the recipe" in refusals(tmp_path, MINIMAL, f'name="x{name}"')[0]
 
 
 def test_contradictions_name_the_key_to_change(tmp_path: Path) -> None:
