@@ -17,6 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## align a real 135M model on the starter pairs
 	$(BIN)/python scripts/quickstart_model.py
 	$(BIN)/dpo train recipes/quickstart.yaml
+	$(BIN)/python scripts/starter_baselines.py
 
 test: setup ## everything that needs no real model, GPU or network
 	$(BIN)/python -m pytest -m "not real and not slow and not gpu and not network"
@@ -35,9 +36,16 @@ smoke: setup ## the whole pipeline on a tiny random model
 	$(BIN)/python -c "from pathlib import Path; from tests.fakes import write_model; write_model(Path('models/tiny'))"
 	$(BIN)/dpo train recipes/smoke.yaml train.resume=never
 
-bench: setup ## speed and memory figures
-	@for script in scripts/bench/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: setup .venv-trl/.installed ## our speed and memory beside TRL's, same rows, same run (half an hour)
+	$(BIN)/python scripts/quickstart_model.py
+	$(BIN)/python scripts/bench/vs_trl.py
+
+.venv-trl/.installed: constraints.txt
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.venv-trl/bin/python -m pip install --quiet --constraint constraints.txt trl==1.16.0
+	@touch $@
 
 clean: ## everything that setup, tests and runs wrote, but the models
-	rm -rf $(VENV) build dist runs wandb .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-trl build dist runs wandb .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,9 +8,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
 from dpo_cli.errors import ModelError, Problem
+from dpo_cli.modeling.quiet import quiet
 
 _WHERE = "model.name"
 
@@ -26,19 +35,11 @@ def load_model(folder: Path, vocabulary: int, *, dropout: bool = False) -> PreTr
         dropout: keep the dropout that the config states; otherwise it is set to 0.
 
     Raises:
-        ModelError: no such folder, no safetensors weights, code in the folder, weights missing or not finite, an embedding
-            smaller than the tokenizer, or a generation config that could not be saved.
+        ModelError: no such folder, no safetensors weights, no causal LM, quantized, code in the folder, weights damaged, missing,
+            of another shape or not finite, an embedding smaller than the tokenizer, or a generation config that could not be saved.
     """
     inspect_folder(folder)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-    )
-    model, info = cast("tuple[PreTrainedModel, dict[str, list[str]]]", loaded)
+    model, info = _read(folder)
     problems = [*_weights(folder, info), *_embedding(folder, model, vocabulary), *_finite(folder, model)]
     if problems:
         raise ModelError(problems)
@@ -68,18 +69,7 @@ def inspect_folder(folder: Path) -> None:
             "no *.safetensors weights; pickled weights are not read",
             "save it as safetensors first",
         )
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise ModelError.of(
-            str(folder / "config.json"), f"not JSON: {error}", "copy the model again"
-        ) from None
-    if "auto_map" in config:
-        raise ModelError.of(
-            str(folder / "config.json"),
-            "the model brings its own code (auto_map)",
-            "use a model that transformers has",
-        )
+    _check_config(folder)
     check_generation_config(folder)
 
 
@@ -91,20 +81,78 @@ def check_generation_config(folder: Path) -> None:
     """
     if not (folder / "generation_config.json").is_file():
         return
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         try:
             GenerationConfig.from_pretrained(folder, local_files_only=True).validate(strict=True)
-        except ValueError as error:
+        except (OSError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise ModelError.of(
                 str(folder / "generation_config.json"), reason, "mend the file: it is saved with the model"
             ) from None
 
 
-def _weights(folder: Path, info: dict[str, list[str]]) -> list[Problem]:
+def _check_config(folder: Path) -> None:
+    """Check that `config.json` is that of a plain causal LM which transformers itself has the code of."""
+    path = folder / "config.json"
+    try:
+        stated = json.loads(path.read_text())
+    except ValueError as error:
+        raise ModelError.of(str(path), f"not JSON: {error}", "copy the model again") from None
+    if isinstance(stated, dict) and "quantization_config" in stated:
+        raise ModelError.of(str(path), "the weights are quantized, training needs full ones", "the original model")
+    code = _own_code(stated)
+    if code is not None:
+        raise ModelError.of(str(path), f"the model brings its own code ({code})", "use a model that transformers has")
+    try:
+        kind = type(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
+        raise ModelError.of(str(path), _line(error), "a causal language model that transformers has") from None
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError.of(str(path), f"{kind.__name__} is no causal language model", "a model that continues text")
+
+
+def _own_code(stated: Any) -> str | None:
+    """Give the key through which a config, or one inside it, names code: classes beside it, or attention kernels on a hub."""
+    if not isinstance(stated, dict):
+        return None
+    for key, value in stated.items():
+        if key == "auto_map" or ("attn_implementation" in key and "/" in str(value)):
+            return key
+        inner = _own_code(value)
+        if inner is not None:
+            return inner
+    return None
+
+
+def _read(folder: Path) -> tuple[PreTrainedModel, dict[str, list[Any]]]:
+    """Give the model as it loads, and what transformers says about its weights."""
+    try:
+        with quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # told in `info`, like everything else that is wrong with the weights
+                output_loading_info=True,
+            )
+    except (OSError, SafetensorError) as error:
+        raise ModelError.of(str(folder), f"weights cannot be read: {_line(error)}", "copy the model again") from None
+    return cast("tuple[PreTrainedModel, dict[str, list[Any]]]", loaded)
+
+
+def _line(error: Exception) -> str:
+    """Give the first sentence of an error, on one line."""
+    return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+
+
+def _weights(folder: Path, info: dict[str, list[Any]]) -> list[Problem]:
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    misfit = sorted(f"{name} {list(there)} for {list(wanted)}" for name, there, wanted in info["mismatched_keys"])
     what = [
+        ("weights of another shape than config.json says", misfit),
         ("weights are missing, they would be random", missing),
         ("weights that the model has no place for", unexpected),
     ]

@@ -70,7 +70,8 @@ def save_checkpoint(
         raise StorageError.of(
             str(final), f"checkpoint not written ({free:.1f} GiB free): {error}", fix
         ) from error
-    for old in _committed(folder)[:-keep_last]:
+    # Only up to this step: a damaged later one must not take the place of one that can be used.
+    for old in [path for path in _committed(folder) if path.name <= final.name][:-keep_last]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel
 
 from dpo_cli.errors import StorageError
 from dpo_cli.evaluate.pairs import Evaluation
 from dpo_cli.modeling.load import load_model
 from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.quiet import quiet
 from dpo_cli.train.build import Parts
 
 MODEL_DIR = "model"
@@ -51,7 +53,7 @@ def measure_saved(parts: Parts, trained: Evaluation | None) -> Measured:
     target = parts.run_dir / MODEL_DIR
     parts.scorer.model = torch.nn.Module()  # type: ignore[assignment]
     if trained is None:
-        return Measured()
+        return _unmeasured(parts, target)
     scorer = Scorer(load_model(target, len(parts.tokenizer)).to(parts.runtime.device), parts.choices.path)
     saved = parts.evaluate(scorer).margin
     scorer.to(torch.bfloat16)
@@ -70,6 +72,20 @@ def measure_saved(parts: Parts, trained: Evaluation | None) -> Measured:
     return Measured(bf16, bf16, "saved in bf16")
 
 
+def _unmeasured(parts: Parts, target: Path) -> Measured:
+    """Save in bf16 where the recipe insists although nothing is held out that could show what that costs."""
+    wanted = parts.recipe.model
+    if wanted.save_dtype == "fp32":
+        return Measured()
+    if not wanted.allow_rounding:
+        what = "saved in fp32: nothing is held out that shows what bf16 costs"
+        return Measured(note=f"{what}; model.allow_rounding=true saves bf16 all the same")
+    if parts.runtime.is_main:
+        _write(load_model(target, len(parts.tokenizer)).to(torch.bfloat16), parts, target)
+    parts.runtime.wait()
+    return Measured(note="saved in bf16, unmeasured: nothing is held out")
+
+
 def _rounding_note(trained: float, bf16: float) -> str:
     if abs(bf16 - trained) <= ROUNDING * abs(trained):
         return ""
@@ -80,16 +96,19 @@ def _write(model: PreTrainedModel, parts: Parts, target: Path) -> None:
     """Save into a folder beside the target and rename, so that `model/` is whole or not there."""
     temporary, old = target.with_name(".tmp-model"), target.with_name(".old-model")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left_over in (temporary, old):
+            shutil.rmtree(left_over, ignore_errors=True)
         model.config.use_cache = True
-        model.save_pretrained(temporary)
-        parts.tokenizer.save_pretrained(temporary)
-        _fit_for_serving(temporary, parts)
+        with quiet():
+            model.save_pretrained(temporary)
+            parts.tokenizer.save_pretrained(temporary)
+            _fit_for_serving(temporary, parts)
         if target.exists():
             target.rename(old)
         temporary.rename(target)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise StorageError.of(
             str(target), f"model not written: {error}", "free some space and run the same command again"
         ) from None

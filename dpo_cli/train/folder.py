@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -48,10 +48,10 @@ def choose_folder(loaded: Loaded) -> Folder:
         if not path.exists():
             return _new(loaded, path, taken)
         status = read_status(path)
-        if status is not None and loaded.recipe.name is not None and status.digest != loaded.digest:
-            raise RecipeError(_differences(loaded, path))
+        if status is not None and loaded.recipe.name is not None:
+            _check_same(loaded, path, status)
         if resume == "auto" and status is not None and status.state != "finished":
-            return Folder(path, _next_attempt(status), note=f"continuing the unfinished run {path}")
+            return Folder(path, _next_attempt(path, status), note=f"continuing the unfinished run {path}")
         taken = path
     raise AssertionError("count never ends")
 
@@ -62,9 +62,11 @@ def create(folder: Folder, loaded: Loaded) -> None:
     Raises:
         StorageError: it cannot be written.
     """
+    # Without the path of a run to go on with: the file stands for this run, from the start.
+    recipe = replace(loaded.recipe, train=replace(loaded.recipe.train, resume="auto"))
     try:
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder.path / RECIPE).write_text(to_yaml(loaded.recipe))
+        (folder.path / RECIPE).write_text(to_yaml(recipe))
         folder.status.write()
     except OSError as error:
         raise StorageError.of(
@@ -81,21 +83,27 @@ def _named(loaded: Loaded, path: Path) -> Folder:
     status = read_status(path)
     if status is None:
         raise RecipeError.of("train.resume", f"no run in {path}", "a run folder, `auto` or `never`")
-    if status.digest != loaded.digest:
-        raise RecipeError(_differences(loaded, path))
+    _check_same(loaded, path, status)
     if status.state == "finished":
-        return Folder(path, status, is_finished=True, note=f"complete at step {status.step}: {path}")
-    return Folder(path, _next_attempt(status), note=f"continuing {path}")
+        done = replace(status, run_dir=str(path))
+        return Folder(path, done, is_finished=True, note=f"complete at step {status.step}: {path}")
+    return Folder(path, _next_attempt(path, status), note=f"continuing {path}")
 
 
-def _next_attempt(status: Status) -> Status:
-    return Status(status.run_dir, status.digest, attempt=status.attempt + 1)
+def _next_attempt(path: Path, status: Status) -> Status:
+    """Give the status to go on with; `path` is where the run is now: it may have been moved, or the user has."""
+    return Status(str(path), status.digest, attempt=status.attempt + 1, resumable=status.resumable)
 
 
-def _differences(loaded: Loaded, path: Path) -> list[Problem]:
+def _check_same(loaded: Loaded, path: Path, status: Status) -> None:
+    """Raise where the run has another recipe; one written by a version with fewer keys is the same if no key differs."""
+    if status.digest == loaded.digest:
+        return
     fix = "another `name` (or `name: null`), or undo the change"
     theirs = load(str(path / RECIPE)).recipe
-    return [
+    problems = [
         Problem(key, f"{path} has {key}={old}, the recipe now says {new}", fix)
         for key, (old, new) in different(theirs, loaded.recipe).items()
     ]
+    if problems:
+        raise RecipeError(problems)

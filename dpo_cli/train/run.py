@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_cli import methods
-from dpo_cli.errors import UserError
+from dpo_cli.errors import StorageError, UserError
 from dpo_cli.evaluate.pairs import Evaluation
 from dpo_cli.metrics import terminal
 from dpo_cli.metrics.sinks import Fanout, RunInfo, Sink
@@ -141,6 +141,9 @@ def _resume(run: Run, folder: Folder) -> int:
     checkpoint, told = latest_checkpoint(folder.path / CHECKPOINTS)
     for line in told:
         log.warning("%s", line)
+    if checkpoint is None and told:
+        what = "none of its checkpoints is whole"
+        raise StorageError.of(str(folder.path / CHECKPOINTS), what, "train.resume=never starts another run")
     if checkpoint is None:
         return 0
     load_checkpoint(checkpoint, run.scorer.model, run.optimizer)
@@ -255,10 +258,7 @@ def _record_failure(runtime: Runtime, status: Status, error: BaseException) -> N
     status.state = "stopped" if stopped else "failed"
     status.code = error.code if isinstance(error, UserError) else 130 if stopped else 1
     status.message = str(error) or type(error).__name__
-    try:
-        status.write()
-    except OSError as problem:
-        log.warning("status.json not written: %s", problem)
+    status.write()
 
 
 def _say(runtime: Runtime, line: str) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+log = logging.getLogger("dpo_cli")
 
 FILE_NAME = "status.json"
 
@@ -37,11 +40,14 @@ class Status:
     """Mean held-out margin as `trained`, as `saved` and as a server loads it in `bf16`."""
 
     def write(self) -> None:
-        """Replace the file in the run folder, whole or not at all."""
+        """Replace the file in the run folder, whole or not at all; a full disk costs the file, not the run."""
         path = Path(self.run_dir) / FILE_NAME
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(temporary, path)
+        try:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+            os.replace(temporary, path)
+        except OSError as error:
+            log.warning("%s cannot be written (%s)", path, error.strerror)
 
 
 def read_status(run_dir: Path) -> Status | None:
