@@ -39,6 +39,7 @@ def _fetch(name: str, revision: str | None, patterns: list[str], key: str) -> Pa
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -73,3 +74,6 @@ def _fetch(name: str, revision: str | None, patterns: list[str], key: str) -> Pa
             f"the hub refused '{name}': {error.response.status_code}",
             "try again, or name a local folder",
         ) from None
+    except (HTTPError, OSError) as error:
+        what = f"the download of '{name}' broke off: {' '.join(str(error).split())}"
+        raise ModelError.of(key, what, "run the same command again: what has arrived is kept") from None

@@ -100,16 +100,24 @@ def _check_config(folder: Path) -> None:
     except ValueError as error:
         raise ModelError.of(str(path), f"not JSON: {error}", "copy the model again") from None
     if isinstance(stated, dict) and "quantization_config" in stated:
-        raise ModelError.of(str(path), "the weights are quantized, training needs full ones", "the original model")
+        raise ModelError.of(
+            str(path), "the weights are quantized, training needs full ones", "the original model"
+        )
     code = _own_code(stated)
     if code is not None:
-        raise ModelError.of(str(path), f"the model brings its own code ({code})", "use a model that transformers has")
+        raise ModelError.of(
+            str(path), f"the model brings its own code ({code})", "use a model that transformers has"
+        )
     try:
         kind = type(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:
-        raise ModelError.of(str(path), _line(error), "a causal language model that transformers has") from None
+        raise ModelError.of(
+            str(path), _line(error), "a causal language model that transformers has"
+        ) from None
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError.of(str(path), f"{kind.__name__} is no causal language model", "a model that continues text")
+        raise ModelError.of(
+            str(path), f"{kind.__name__} is no causal language model", "a model that continues text"
+        )
 
 
 def _own_code(stated: Any) -> str | None:
@@ -139,7 +147,9 @@ def _read(folder: Path) -> tuple[PreTrainedModel, dict[str, list[Any]]]:
                 output_loading_info=True,
             )
     except (OSError, SafetensorError) as error:
-        raise ModelError.of(str(folder), f"weights cannot be read: {_line(error)}", "copy the model again") from None
+        raise ModelError.of(
+            str(folder), f"weights cannot be read: {_line(error)}", "copy the model again"
+        ) from None
     return cast("tuple[PreTrainedModel, dict[str, list[Any]]]", loaded)
 
 
@@ -150,7 +160,9 @@ def _line(error: Exception) -> str:
 
 def _weights(folder: Path, info: dict[str, list[Any]]) -> list[Problem]:
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
-    misfit = sorted(f"{name} {list(there)} for {list(wanted)}" for name, there, wanted in info["mismatched_keys"])
+    misfit = sorted(
+        f"{name} {list(there)} for {list(wanted)}" for name, there, wanted in info["mismatched_keys"]
+    )
     what = [
         ("weights of another shape than config.json says", misfit),
         ("weights are missing, they would be random", missing),

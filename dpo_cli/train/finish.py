@@ -81,7 +81,8 @@ def _unmeasured(parts: Parts, target: Path) -> Measured:
         what = "saved in fp32: nothing is held out that shows what bf16 costs"
         return Measured(note=f"{what}; model.allow_rounding=true saves bf16 all the same")
     if parts.runtime.is_main:
-        _write(load_model(target, len(parts.tokenizer)).to(torch.bfloat16), parts, target)
+        scorer = Scorer(load_model(target, len(parts.tokenizer)), parts.choices.path).to(torch.bfloat16)
+        _write(scorer.model, parts, target)
     parts.runtime.wait()
     return Measured(note="saved in bf16, unmeasured: nothing is held out")
 

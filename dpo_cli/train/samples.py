@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from dpo_cli.data.encode import Encoder
+from dpo_cli.data.show import escaped
 from dpo_cli.metrics.progress import progress
 from dpo_cli.modeling.generate import answers
 from dpo_cli.modeling.logprobs import Scorer
@@ -50,14 +51,19 @@ def sample_lines(samples: list[dict[str, Any]]) -> list[str]:
     lines = []
     for sample in samples:
         lines += ["", f"prompt  {last_words(sample['prompt'])}"]
-        lines += [f"{when:<7} {' '.join(sample[when].split())}" for when in ("before", "after")]
+        lines += [f"{when:<7} {_one_line(sample[when])}" for when in ("before", "after")]
     return lines[1:]
 
 
 def last_words(prompt: Any) -> str:
     """Give a prompt's last turn on one line."""
     text = prompt if isinstance(prompt, str) else prompt[-1].get("content", "")
-    return " ".join(str(text).split())[-300:]
+    return _one_line(str(text))[-300:]
+
+
+def _one_line(text: str) -> str:
+    """Give text without line breaks, and without anything a terminal would act on."""
+    return escaped(" ".join(text.split()))
 
 
 def _distinct_prompts(parts: Parts) -> list[Any]:

@@ -26,13 +26,13 @@ def check_start(
     precision: str,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> str:
-    """Score a few groups as training will and compare with the reference's values; give a line for the user.
+    """Score a few groups, without dropout, and compare with the reference's values; give a line for the user.
 
     Raises:
-        NumericsError: the policy is not the reference: another model, another template, dropout, a damaged value.
+        NumericsError: the policy is not the reference: another model, another template, a poisoned value.
     """
     with torch.no_grad(), autocast():
-        policy = score(scorer.train(), scorer.layout(groups))
+        policy = score(scorer.eval(), scorer.layout(groups))
     theirs = reference.lookup(groups, policy.total.device)
     loss = (
         torch.stack([term.weight * term.losses.mean() for term in method.loss(policy, theirs, config).terms])
@@ -48,7 +48,7 @@ def check_start(
             f" (worst {worst:.1e}, at {groups[completion // len(groups[0].completions)].source}); allowed: mean {limit:.0e}"
         )
         raise NumericsError.of(
-            "self-test", what, "train.dropout=false, or start a new run if the model folder changed"
+            "self-test", what, "train.resume=never if the model folder changed; else reference.store=<a new folder>"
         )
     expected = method.at_reference(config)
     return f"self-test: policy = reference to {mean:.1e} nats per token, loss {loss:.4f} (closed form {expected:.4f})"
