@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from dataclasses import asdict
 from typing import Annotated
@@ -32,6 +33,8 @@ def train(
             else "\n".join(f"{name:<10} {value}" for name, value in facts.items())
         )
         return
+    # Rows differ in length, and oneDNN keeps a compiled kernel per shape, 1,024 of them: 0.3 GiB more after 16 steps on a CPU.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
     from dpo_cli.train.run import train as run
 
     status = run(loaded, shlex.join(["dpo", "train", recipe, *(overrides or [])]))

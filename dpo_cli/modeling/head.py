@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from dpo_cli.errors import ModelError
 
 _CHUNK_LOGITS = 16 * 1024 * 1024
-"""Logits of one chunk: 64 MiB in fp32. On 2 CPU cores, 16 to 64 Mi logits a chunk ran equally fast; 4 Mi was 5% slower."""
+"""Logits of one chunk: 64 MiB in fp32. On 2 CPU cores 4 Mi logits a chunk made a whole step 14% slower, 64 Mi no faster."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 _CPU_TOKENS = 1024
-"""On 2 CPU cores more tokens at once are no faster (measured: 512 to 4,096 within 3%), only larger."""
+"""On 2 CPU cores a 135M model ran 8% slower with 512 tokens at once, 4% faster with 2,048 for 0.5 GiB more."""
 _MAX_TOKENS = 32_768
 
 

@@ -177,8 +177,9 @@ def _finish(
 ) -> None:
     model_dir = save_model(parts)
     samples = sample_after(parts, parts.scorer)
-    # Gradients and moments go before the saved model is loaded beside nothing else.
+    # The optimizer lets go of weights and moments, or the saved model would be loaded beside them.
     run.optimizer.state.clear()
+    run.optimizer.param_groups.clear()
     run.scorer.zero_grad(set_to_none=True)
     run.model = run.scorer
     measured = measure_saved(parts, trained)
@@ -222,10 +223,17 @@ def _summary(
         train_seconds=status.train_seconds,
         pairs_per_second=status.pairs_per_second or 0.0,
         peak_memory_gib=status.peak_memory_gib or 0.0,
-        next_command=f"python -c \"from transformers import pipeline; print(pipeline('text-generation', '{model_dir}'))\"",
+        next_command=_try_it(model_dir),
         notes=tuple(note for note in (measured.note,) if note),
         **figures,
     )
+
+
+def _try_it(model_dir: Path) -> str:
+    """Give a command that asks the saved model something, with nothing but transformers."""
+    chat = "[{'role': 'user', 'content': 'Bats are blind, right?'}]"
+    ask = f"pipeline('text-generation', '{model_dir}')({chat}, max_new_tokens=60)[0]['generated_text'][-1]['content']"
+    return f'{sys.executable} -c "from transformers import pipeline; print({ask})"'
 
 
 def _card(parts: Parts, summary: Summary, trained: Evaluation | None, command: str) -> str:

@@ -48,7 +48,9 @@ def check_start(
             f" (worst {worst:.1e}, at {groups[completion // len(groups[0].completions)].source}); allowed: mean {limit:.0e}"
         )
         raise NumericsError.of(
-            "self-test", what, "train.resume=never if the model folder changed; else reference.store=<a new folder>"
+            "self-test",
+            what,
+            "train.resume=never if the model folder changed; else reference.store=<a new folder>",
         )
     expected = method.at_reference(config)
     return f"self-test: policy = reference to {mean:.1e} nats per token, loss {loss:.4f} (closed form {expected:.4f})"

@@ -47,7 +47,9 @@ def test_equal_content_is_one_segment(tmp_path: Path) -> None:
     assert segments(tmp_path) == [first]
 
 
-def test_fault_034_one_flipped_bit_anywhere_is_found_and_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_fault_034_one_flipped_bit_anywhere_is_found_and_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rng = random.Random(0)
     for trial in range(25):
         root = tmp_path / str(trial)
@@ -101,7 +103,9 @@ def test_fault_028_a_writer_killed_at_any_time_leaves_only_whole_segments(tmp_pa
     """The store's part of the fault: `kill -9` while it commits; what was announced is there, and nothing wrong."""
     for trial in range(3):
         root = tmp_path / str(trial)
-        writer = subprocess.Popen([sys.executable, "-c", KILLED, str(root)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
+        writer = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(root)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+        )
         assert writer.stdout is not None
         announced = [int(writer.stdout.readline()) for _ in range(5 + 7 * trial)]
         os.kill(writer.pid, signal.SIGKILL)
@@ -144,7 +148,9 @@ class Counter:
 
     def __call__(self, groups: list[TokenGroup]) -> list[list[tuple[float, int]]]:
         self.groups += len(groups)
-        return [[(-float(len(ids)), n) for ids, n in zip(g.completions, g.scored, strict=True)] for g in groups]
+        return [
+            [(-float(len(ids)), n) for ids, n in zip(g.completions, g.scored, strict=True)] for g in groups
+        ]
 
 
 def test_fault_030_only_new_rows_are_scored(tmp_path: Path) -> None:
