@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
