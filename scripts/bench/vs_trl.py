@@ -33,8 +33,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        parity(args, prepare(args, work / "parity", BATCH, args.parity_max_length))
-        pace(args, prepare(args, work / "pace", args.pairs, args.max_length))
+        if args.part != "pace":
+            parity(args, prepare(args, work / "parity", BATCH, args.parity_max_length))
+        if args.part != "parity":
+            pace(args, prepare(args, work / "pace", args.pairs, args.max_length))
 
 
 def arguments() -> argparse.Namespace:
@@ -46,6 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", default="../shared/data/hh_helpful_base_dev_messages.jsonl", help="preference rows"
     )
+    parser.add_argument("--part", choices=["parity", "pace", "both"], default="both")
     parser.add_argument("--pairs", type=int, default=32, help="pairs of the pace part")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=512, help="tokens of the pace part's rows")

@@ -47,8 +47,8 @@ def test_check_as_json_is_one_object(recipe, capsys):
 
 
 def test_recipe_errors_come_before_data(tmp_path):
-    (tmp_path / "r.yaml").write_text("model: {nam: x}\n")
-    with pytest.raises(RecipeError, match="nam"):
+    (tmp_path / "r.yaml").write_text("model: {title: x}\n")
+    with pytest.raises(RecipeError, match="title"):
         check(str(tmp_path / "r.yaml"), None, 1, False)
 
 

@@ -50,7 +50,7 @@ def test_fault_044_empty_files_and_blank_lines_hold_no_rows(tmp_path):
 
 def test_fault_048_invalid_json_names_line_and_column_beyond_10_mb(tmp_path):
     line = json.dumps({**ROW, "filler": "x" * 1_000_000}) + "\n"
-    (tmp_path / "a.jsonl").write_text(line * 12 + '{"prompt": tru}\n')
+    (tmp_path / "a.jsonl").write_text(line * 12 + '{"prompt": oops}\n')
     with pytest.raises(DataError) as error:
         read(tmp_path / "a.jsonl")
     assert "a.jsonl:13:12: invalid JSON" in str(error.value)
