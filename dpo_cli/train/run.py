@@ -74,7 +74,8 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None
     parts = build(recipe, runtime, folder.path)
     for line in [*parts.data.report.warnings(), parts.choices.note]:
         _say(runtime, line)
-    run, sinks = _assemble(parts, status)
+    tracker = _tracker(parts)
+    run, sinks = _assemble(parts, status, tracker)
     first_step = _resume(run, folder)
     _self_test(run, parts)
     sample_before(parts)
@@ -99,18 +100,22 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None
         sinks.close()
     status.state, status.step, status.train_seconds = "finishing", run.step, seconds
     status.pairs_per_second = _pairs_per_second(run, first_step, seconds)
-    _finish(parts, run, status, trained, sinks, command)
+    _finish(parts, run, status, trained, tracker.offline_dir if tracker else None, command)
 
 
-def _assemble(parts: Parts, status: Status) -> tuple[Run, Fanout]:
+def _tracker(parts: Parts) -> WandbSink | None:
+    wandb = parts.recipe.log.wandb
+    if not parts.runtime.is_main or "wandb" not in parts.recipe.log.trackers:
+        return None
+    return WandbSink(wandb.project, wandb.entity, wandb.mode, wandb.tags)
+
+
+def _assemble(parts: Parts, status: Status, tracker: WandbSink | None) -> tuple[Run, Fanout]:
     """Give the run with its optimizer and events; only the main process has sinks."""
     recipe, runtime = parts.recipe, parts.runtime
     console = ConsoleSink() if runtime.is_main else None
-    wandb = recipe.log.wandb
     sinks: list[Sink] = [JsonlSink(), console] if console else []
-    if console and "wandb" in recipe.log.trackers:
-        sinks.append(WandbSink(wandb.project, wandb.entity, wandb.mode, wandb.tags))
-    fanout = Fanout(sinks)
+    fanout = Fanout([*sinks, *([tracker] if tracker else [])])
     optimizer = build_optimizer(parts.scorer, recipe.optim)
     model = runtime.prepare(parts.scorer)
     groups = parts.data.train
@@ -174,7 +179,7 @@ def _evaluate(parts: Parts) -> Evaluation | None:
 
 
 def _finish(
-    parts: Parts, run: Run, status: Status, trained: Evaluation | None, sinks: Fanout, command: str
+    parts: Parts, run: Run, status: Status, trained: Evaluation | None, wandb_dir: str | None, command: str
 ) -> None:
     model_dir = save_model(parts)
     samples = sample_after(parts, parts.scorer)
@@ -193,7 +198,7 @@ def _finish(
     status.message = f"complete at step {status.step}"
     if not run.runtime.is_main:
         return
-    summary = _summary(parts, status, trained, measured, model_dir)
+    summary = dataclasses.replace(_summary(parts, status, trained, measured, model_dir), wandb_dir=wandb_dir)
     (model_dir / "README.md").write_text(_card(parts, summary, trained, command))
     status.write()
     for line in sample_lines(samples):

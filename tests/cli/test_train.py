@@ -238,3 +238,14 @@ def test_a_start_that_fails_is_one_line_and_its_status_says_so(workplace: Path, 
     assert (result.returncode, result.stdout) == (status["code"], "") == (4, "")
     assert result.stderr.startswith("dpo: error[4] ") and result.stderr.count("\n") == 1
     assert status["state"] == "failed" and status["message"] in result.stderr
+
+
+def test_wandb_offline_gets_the_run_and_the_panel_names_the_upload(workplace: Path, tmp_path: Path) -> None:
+    overrides = ["log.trackers=[wandb]", "log.wandb.mode=offline", f"train.output_dir={tmp_path}", "--json"]
+    result = dpo(workplace, "tiny.yaml", *overrides)
+    assert result.returncode == 0, result.stderr
+    run_dir = Path(json.loads(result.stdout)["run_dir"])
+
+    (recorded,) = run_dir.glob("wandb/offline-run-*/*.wandb")
+    assert b"train/rewards/margins" in recorded.read_bytes()
+    assert "wandb sync" in result.stderr
