@@ -26,7 +26,7 @@ def read_dataset(source: Source, key: str) -> Iterator[PlacedRow]:
 
 def _load(source: Source, split: str, key: str) -> Any:
     import datasets
-    import httpx
+    from huggingface_hub.errors import HTTPError
 
     try:
         if not os.path.isdir(source.path):
@@ -34,7 +34,7 @@ def _load(source: Source, split: str, key: str) -> Any:
                 source.path, data_dir=source.data_dir, split=split, revision=source.revision
             )
         saved = datasets.load_from_disk(source.path)
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         what = " ".join(str(error).split()) or type(error).__name__
         fix = f"name a local file, another {key}.split, or go online once so that the data set is cached"
         raise DataError.of(f"{key}.path", f"cannot load data set '{source.path}': {what}", fix) from error
