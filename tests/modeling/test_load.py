@@ -300,4 +300,4 @@ def test_precision_is_what_was_asked_for_and_the_budget_holds_a_row() -> None:
 
     assert [choose_precision(wanted, cpu) for wanted in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert choose_precision("auto", cpu) in ("fp32", "bf16")
-    assert 256 <= token_budget(tiny_llama(), cpu, "fp32") <= 1024
+    assert 256 <= token_budget(tiny_llama(), cpu, "fp32") <= 2048
