@@ -20,7 +20,7 @@ demo: setup ## align a real 135M model on the starter pairs
 	$(BIN)/python scripts/starter_baselines.py
 
 test: setup ## everything that needs no real model, GPU or network
-	$(BIN)/python -m pytest -m "not real and not slow and not gpu and not network"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not real and not slow and not gpu and not network"
 
 test-real: setup ## the rest that runs on this machine: the real model, the real data
 	$(BIN)/python scripts/quickstart_model.py
