@@ -12,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dpo_cli.data.plan import examples_of_step
 from dpo_cli.errors import NumericsError
+from dpo_cli.modeling.logprobs import score
 from dpo_cli.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from dpo_cli.train.events import LogEvent
 from dpo_cli.train.loop import Run, count_units, fit, normalised, optimizer_step
@@ -42,16 +44,25 @@ def test_fault_082_loss_and_weights_do_not_depend_on_micro_batches_or_layout(
 
 
 def test_fault_083_the_last_partial_step_is_the_mean_over_its_real_rows(tmp_path: Path) -> None:
-    run, recorder = small_run(tmp_path, "train.epochs=1", n=20)
+    run, recorder = small_run(tmp_path, "train.epochs=1", n=20, token_budget=500)
     assert len(run.groups) == 20
+    while run.step < 2:
+        optimizer_step(run)
+        run.step += 1
+    run.meter.reduce()
+    rows = [run.groups[example] for example in examples_of_step(2, 20, 8, 0)]
+    with torch.no_grad():
+        alone = [
+            run.method.loss(
+                score(run.scorer, run.scorer.layout([row])), run.reference.lookup([row]), run.recipe.method
+            )
+            for row in rows
+        ]
     fit(run)
-    last = recorder.rows[-1]
 
-    assert len(recorder.rows) == 3
-    # Four rows are left: accuracies are quarters, not eighths or zero-padded ones.
-    assert (last["train/rewards/accuracies"] * 4) == pytest.approx(
-        round(last["train/rewards/accuracies"] * 4)
-    )
+    assert len(rows) == 4
+    expected = sum(out.terms[0].losses.item() for out in alone) / 4
+    assert recorder.losses == pytest.approx([expected], abs=1e-6)
 
 
 def test_terms_with_other_units_are_each_a_mean_over_the_whole_step() -> None:
