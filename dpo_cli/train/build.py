@@ -136,6 +136,7 @@ def _choose(recipe: Recipe, runtime: Runtime, run_dir: Path, scorer: Scorer, dat
     if kept.exists():
         choices = Choices(**json.loads(kept.read_text()))
         scorer.take(choices.path)
+        runtime.precision = choices.precision
         torch.set_num_threads(choices.threads)
         return choices
     found = choose_path(
