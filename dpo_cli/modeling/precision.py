@@ -30,7 +30,7 @@ def has_bf16(device: torch.device) -> bool:
 def token_budget(model: PreTrainedModel, device: torch.device, precision: str) -> int:
     """Estimate how many tokens to compute at once, from the model's sizes and the memory that is free.
 
-    A layer keeps about 10 hidden-sized and 4 MLP-sized values a token for backward (measured on Llama-like models); weights,
+    A layer keeps about 10 hidden-sized and 4 MLP-sized values a token for backward (counted in Llama's layer, not measured); weights,
     gradients and two fp32 moments are paid before.
     """
     config = model.config.get_text_config()
