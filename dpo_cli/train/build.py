@@ -66,14 +66,11 @@ class Parts:
     reference: ReferenceSource | None
     n_steps: int
 
-    def score_all(self, groups: Sequence[TokenGroup], label: str, scorer: Scorer | None = None) -> list[Sums]:
-        """Score groups without gradient on all ranks, each group once; every rank gets all results, in order."""
-        return score_over_ranks(self.runtime, scorer or self.scorer, groups, self.choices.token_budget, label)
-
     def evaluate(self, scorer: Scorer | None = None) -> Evaluation:
         """Evaluate the held-out rows."""
         groups = self.data.eval
-        policy = self.score_all(groups, "evaluation", scorer)
+        budget = self.choices.token_budget
+        policy = score_over_ranks(self.runtime, scorer or self.scorer, groups, budget, "evaluation")
         reference = None if self.reference is None else self.reference.lookup(groups)
         clusters = [row.prompt_key for row in self.data.eval_rows]
         return evaluate_pairs(
