@@ -91,6 +91,7 @@ def test_env_reports_versions_and_devices() -> None:
 def test_ctrl_c_is_code_130() -> None:
     code = (
         "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job starts with it ignored
         "from dpo_cli.cli import app as module\n"
         "module.recipes.app.command('wait')(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
         "import sys; sys.argv = ['dpo', 'recipes', 'wait']; module.main()\n"
