@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from dpo_cli import __version__
-from dpo_cli.cli import recipes
+from dpo_cli.cli import cache, recipes
 from dpo_cli.cli.check import check
 from dpo_cli.cli.env import env
 from dpo_cli.cli.peek import peek
+from dpo_cli.cli.precompute import precompute_ref
 from dpo_cli.cli.train import train
 from dpo_cli.errors import UserError
 
@@ -26,8 +27,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(short_help="Align a model as a recipe says.")(train)
+app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
 app.command(short_help="Check everything short of loading weights.")(check)
 app.command(short_help="Print rows token by token, as they are scored.")(peek)
+app.add_typer(cache.app, name="cache", short_help="List, verify, clean and exchange reference log-probs.")
 app.add_typer(recipes.app, name="recipes", short_help="List, show and copy recipes.")
 app.command(short_help="Say what a recipe key means.")(recipes.explain)
 app.command(short_help="Describe this machine for a bug report.")(env)

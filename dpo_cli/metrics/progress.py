@@ -36,7 +36,7 @@ def progress(
     console = console or terminal.console()
     began = clock()
     if terminal.is_live(console):
-        with _bar(label, total, console) as advance:
+        with _bar(label, total, console, clock) as advance:
             yield advance
     else:
         yield _lines(label, total, console, clock)
@@ -51,7 +51,9 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(label: str, total: int | None, console: Console) -> Iterator[Callable[[int], None]]:
+def _bar(
+    label: str, total: int | None, console: Console, clock: Callable[[], float]
+) -> Iterator[Callable[[int], None]]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -61,13 +63,20 @@ def _bar(label: str, total: int | None, console: Console) -> Iterator[Callable[[
         TimeRemainingColumn,
     )
 
-    amount = [] if total is None else [MofNCompleteColumn()]
+    rate = TextColumn("{task.fields[rate]}", markup=False)
+    amount = [] if total is None else [MofNCompleteColumn(), rate]
     columns = [TextColumn("{task.description}", markup=False), BarColumn(), *amount, TimeElapsedColumn()]
     with Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, refresh_per_second=4
     ) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda done: bar.advance(task, done)
+        task, done, began = bar.add_task(label, total=total, rate=""), 0, clock()
+
+        def advance(amount: int) -> None:
+            nonlocal done
+            done += amount
+            bar.update(task, completed=done, rate=_rate(done, clock() - began))
+
+        yield advance
 
 
 def _lines(
@@ -87,6 +96,10 @@ def _lines(
             terminal.say(console, f"{label}: {done:,} after {duration(now - began)}")
             return
         eta = duration((now - began) / done * (total - done)) if done else "?"
-        terminal.say(console, f"{label}: {done:,}/{total:,} eta={eta}")
+        terminal.say(console, f"{label}: {done:,}/{total:,} {_rate(done, now - began)} eta={eta}")
 
     return advance
+
+
+def _rate(done: int, seconds: float) -> str:
+    return f"{done / seconds:.3g}/s" if seconds > 0 else ""

@@ -123,7 +123,9 @@ class Reference:
     source: Literal["cache", "live", "none"] = "cache"
     """cache scores the reference before the first step, live beside the policy (a second model in memory), none is for methods without one."""
     model: Annotated[str, Location("model")] | None = None
-    """Folder or hub id of the reference; null takes the policy as it is before the first step."""
+    """Folder, run or hub id of the reference; null takes the policy as it is before the first step."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; null takes its main branch."""
     store: Annotated[str, Location("file")] | None = None
     """Folder of reference log-probs; null takes the user's cache folder."""
     precision: Precision = "auto"

@@ -1,39 +1,34 @@
 """Reference log-probs on disk, shared by all runs: a completion is scored once, ever.
 
-A namespace folder stands for reference weights and arithmetic; in it lie immutable Parquet segments, each named by the digest of
-its bytes, written beside their place, synced and renamed. So there are no locks: any number of writers, safe to kill anywhere.
-What is damaged is set aside and scored again. Nothing of the loss, the seed or the data set's order is in a key.
+A namespace folder stands for reference weights and arithmetic; in it lie immutable segments. So there are no locks: any number of
+writers, safe to kill anywhere. What is damaged is set aside and scored again. Nothing of the loss, the seed or the data set's order is
+in a key.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
-import math
 import os
-import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from transformers import PreTrainedModel
-
-from dpo_cli.errors import StorageError
+from dpo_cli.errors import Problem, StorageError
+from dpo_cli.reference.segments import Values, commit, read_segment, rows_of, write_segment
 
 log = logging.getLogger("dpo_cli")
 
 VERSION = 1
 """Raise it when the same weights and ids give other values."""
 
-Values = Mapping[str, tuple[float, int]]
-"""Completion key -> (summed log-prob in nats, scored tokens)."""
+NATS_APART = {"fp32": 1e-3, "bf16": 2e-2}
+"""Two writers may differ by this much per token (other batches, other machines); more means that one of them is wrong."""
 
-_SCHEMA = pa.schema([("key", pa.string()), ("sum_logp", pa.float64()), ("n_tokens", pa.int32())])
+OWN, IMPORTED = "seg", "imported"
+BAD = "bad"
 
 
 def default_root() -> Path:
@@ -42,57 +37,60 @@ def default_root() -> Path:
     return Path(home) / "dpo-cli" / "reference"
 
 
-def namespace(model: PreTrainedModel, precision: str, layout: str) -> str:
-    """Give the digest of everything but the rows that decides a value: weights, model config, arithmetic, layout.
-
-    Over tensors, not files: re-sharding, renaming or moving the model changes nothing.
-
-    Args:
-        model: the reference.
-        precision: `fp32` or `bf16`.
-        layout: `packed` or `padded`.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    config = {
-        k: v
-        for k, v in model.config.to_dict().items()
-        if k not in ("_name_or_path", "transformers_version", "use_cache", "dtype")
-    }
-    digest.update(json.dumps([VERSION, precision, layout, config], sort_keys=True, default=str).encode())
-    for name, weight in sorted(model.named_parameters()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 class Store:
-    """One namespace of the store."""
+    """One namespace of the store, as one process sees it: it remembers which segments it has read."""
 
-    def __init__(self, root: Path, name: str, about: Mapping[str, Any]) -> None:
-        """Open or make the namespace; `about` says in words what it is, for people.
+    def __init__(self, root: Path, name: str, about: Mapping[str, Any], shared: Path | None = None) -> None:
+        """Open or make the namespace.
+
+        Args:
+            root: folder of the store that this user owns.
+            name: digest of reference and arithmetic.
+            about: what that is, in words, for people; `precision` sets the tolerance.
+            shared: the root of a store that others own: read, never written.
 
         Raises:
             StorageError: the folder cannot be made.
         """
+        self.root, self.name = root, name
         self.folder = root / f"v{VERSION}" / name
-        self._segments = self.folder / "seg"
+        self.set_aside = 0
+        """Completions whose segment was damaged."""
+        self.unproven: set[str] = set()
+        """Keys whose value another user or tool computed."""
+        self._limit = NATS_APART[about.get("precision", "fp32")]
+        self._seen: set[Path] = set()
+        self._written: list[Path] = []
+        self._tiers = [self.folder / OWN, self.folder / IMPORTED]
+        if shared is not None:
+            self._tiers += [shared / f"v{VERSION}" / name / kind for kind in (OWN, IMPORTED)]
         try:
-            self._segments.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(self.folder / OWN)
             if not (self.folder / "meta.json").exists():
-                _commit(self.folder, "meta.json", json.dumps(dict(about), indent=1).encode())
+                commit(self.folder, "meta.json", json.dumps(dict(about), indent=1).encode())
         except OSError as error:
-            raise StorageError.of(
-                str(self.folder), f"cannot be written: {error.strerror}", "reference.store=<a folder>"
-            ) from None
+            raise self._cannot("cannot be written", error) from None
 
-    def read(self) -> dict[str, tuple[float, int]]:
-        """Give all values of the namespace; a damaged segment is moved to `bad/` with a warning."""
+    def read(self, wanted: Set[str] | None = None) -> dict[str, tuple[float, int]]:
+        """Give what is new since the last call, own values before imported and shared ones.
+
+        A damaged segment is moved to `bad/` with a warning; one that another process has merged meanwhile is found in its new place.
+
+        Args:
+            wanted: keys to give; None: all.
+
+        Raises:
+            StorageError: two segments hold different values of one completion.
+        """
         values: dict[str, tuple[float, int]] = {}
-        for path in sorted(self._segments.glob("*.parquet")):
-            try:
-                values.update(_parse(path))
-            except (ValueError, OSError, pa.ArrowException) as error:
-                self._set_aside(path, str(error))
+        while fresh := [path for path in self._segments() if path not in self._seen]:
+            for path in fresh:
+                self._seen.add(path)
+                found = self._parse(path, wanted)
+                self._check_agreement(values, found, path)
+                if path.parent != self.folder / OWN:
+                    self.unproven |= found.keys() - values.keys()
+                values = found | values
         return values
 
     def write(self, values: Values) -> Path:
@@ -101,67 +99,117 @@ class Store:
         Raises:
             StorageError: the disk is full or cannot be written; earlier segments are untouched.
         """
-        keys = sorted(values)
-        table = pa.table(
-            [keys, [values[key][0] for key in keys], [values[key][1] for key in keys]], schema=_SCHEMA
-        )
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, write_page_checksum=True)
-        payload = buffer.getvalue()
+        return self._write(OWN, values)
+
+    def take_in(self, values: Values) -> Path:
+        """Commit values that another tool computed; they are told apart from then on.
+
+        Raises:
+            StorageError: the disk is full or cannot be written.
+        """
+        return self._write(IMPORTED, values)
+
+    def merge(self) -> None:
+        """Put the segments that this process wrote into one: thousands of small files are slow to list and to copy.
+
+        The large one is committed before the small ones go, so a kill in between only leaves some values twice.
+        """
+        written, self._written = [path for path in self._written if path.parent.name == OWN], []
+        if len(written) < 2:
+            return
+        together: dict[str, tuple[float, int]] = {}
+        for path in written:
+            together |= self._parse(path, None)
+        kept = self.write(together)
+        for path in written:
+            if path != kept:
+                path.unlink(missing_ok=True)
+
+    def check_writable(self) -> None:
+        """Check that values can be committed, before hours are spent on them.
+
+        Raises:
+            StorageError: they cannot.
+        """
         try:
-            return _commit(self._segments, f"{_digest(payload)}.parquet", payload)
+            commit(self.folder, ".probe", b"")
+            (self.folder / ".probe").unlink(missing_ok=True)
         except OSError as error:
-            what = f"reference log-probs not written: {error.strerror}"
+            raise self._cannot("values are missing and cannot be written", error) from None
+
+    def note_use(self, run: Path) -> None:
+        """Remember which run used this namespace, and when; where that cannot be written, nothing is lost."""
+        name = hashlib.blake2b(str(run).encode(), digest_size=8).hexdigest()
+        try:
+            _make(self.folder / "runs")
+            text = json.dumps({"run": str(run), "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+            commit(self.folder / "runs", f"{name}.json", text.encode())
+        except OSError as error:
+            log.debug("use of %s not noted: %s", self.folder, error)
+
+    def _segments(self) -> Sequence[Path]:
+        return [path for tier in self._tiers for path in sorted(tier.glob("*.parquet"))]
+
+    def _write(self, kind: str, values: Values) -> Path:
+        try:
+            _make(self.folder / kind)
+            path = write_segment(self.folder / kind, values)
+        except OSError as error:
             raise StorageError.of(
-                str(self._segments), what, "free some space; what is committed is kept"
+                str(self.folder / kind),
+                f"reference log-probs not written: {error.strerror}",
+                "free some space; what is committed is kept",
             ) from None
+        self._seen.add(path)
+        self._written.append(path)
+        return path
+
+    def _parse(self, path: Path, wanted: Set[str] | None) -> dict[str, tuple[float, int]]:
+        try:
+            return read_segment(path, wanted)
+        except FileNotFoundError:  # merged by its writer since it was listed
+            return {}
+        except (ValueError, OSError) as error:
+            self._set_aside(path, str(error))
+            return {}
 
     def _set_aside(self, path: Path, reason: str) -> None:
-        bad = self.folder / "bad"
-        bad.mkdir(mode=0o700, exist_ok=True)
-        path.rename(bad / path.name)
-        log.warning(
-            "damaged reference segment set aside, its rows are scored again: %s (%s)", bad / path.name, reason
+        self.set_aside += rows_of(path)
+        if self.folder not in path.parents:  # a lab's: not ours to change
+            log.warning("damaged reference segment of a shared store not used: %s (%s)", path, reason)
+            return
+        aside = self.folder / BAD / path.name
+        try:
+            _make(aside.parent)
+            path.rename(aside)
+        except OSError:  # another process was faster, or the folder cannot be written
+            aside = path
+        log.warning("damaged reference segment set aside, its rows are scored again: %s (%s)", aside, reason)
+
+    def _check_agreement(self, known: Values, found: Values, path: Path) -> None:
+        for key in known.keys() & found.keys():
+            (ours, n), (theirs, n_theirs) = known[key], found[key]
+            if n == n_theirs and abs(ours - theirs) <= self._limit * n:
+                continue
+            what = f"{key} has two values: {theirs:.4f} nats over {n_theirs} tokens here, {ours:.4f} over {n} in another segment"
+            raise StorageError.of(
+                str(path), what, "remove the segment you do not trust, or `dpo cache gc` the namespace"
+            )
+
+    def _cannot(self, what: str, error: OSError) -> StorageError:
+        return StorageError(
+            [
+                Problem(
+                    str(self.folder),
+                    f"{what}: {error.strerror}",
+                    "reference.store=<a folder you can write to>",
+                )
+            ]
         )
 
 
-def _parse(path: Path) -> dict[str, tuple[float, int]]:
-    """Give a segment's values.
-
-    Raises:
-        ValueError: the bytes are not those that the name promises, or a value cannot be a log-prob.
-    """
-    payload = path.read_bytes()
-    if _digest(payload) != path.stem:
-        raise ValueError("its bytes changed since it was written")
-    table = pq.read_table(io.BytesIO(payload), schema=_SCHEMA, page_checksum_verification=True)
-    keys, totals, tokens = (table[name].to_pylist() for name in _SCHEMA.names)
-    if not all(
-        math.isfinite(total) and total <= 0 and n > 0 for total, n in zip(totals, tokens, strict=True)
-    ):
-        raise ValueError("a value that is no log-probability")
-    return dict(zip(keys, zip(totals, tokens, strict=True), strict=True))
-
-
-def _digest(payload: bytes) -> str:
-    return hashlib.blake2b(payload, digest_size=16).hexdigest()
-
-
-def _commit(folder: Path, name: str, payload: bytes) -> Path:
-    """Write a file whole or not at all, and make its name durable."""
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".tmp-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / name)
-    except OSError:
-        os.unlink(temporary)
-        raise
-    parent = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
-    return folder / name
+def _make(folder: Path) -> None:
+    """Make a folder and what is missing above it, for this user alone: the umask would let a group in."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)

@@ -14,12 +14,10 @@ from dpo_cli import methods
 from dpo_cli.data.load import Data, load_data
 from dpo_cli.data.plan import total_steps
 from dpo_cli.data.tokenizer import load_tokenizer
-from dpo_cli.errors import ModelError
 from dpo_cli.evaluate.pairs import Evaluation, evaluate_pairs
 from dpo_cli.metrics import terminal
 from dpo_cli.metrics.progress import progress
 from dpo_cli.metrics.terminal import say
-from dpo_cli.modeling.batching import Sums, score_groups
 from dpo_cli.modeling.exactness import choose_path
 from dpo_cli.modeling.hub import model_folder
 from dpo_cli.modeling.load import inspect_folder, load_model
@@ -27,14 +25,15 @@ from dpo_cli.modeling.logprobs import Path as RowPath
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.precision import token_budget
 from dpo_cli.recipe.schema import Recipe
+from dpo_cli.reference.facts import facts_of
 from dpo_cli.reference.live import LiveReference
-from dpo_cli.reference.store import Store, default_root, namespace
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.loop import ReferenceSource
+from dpo_cli.train.reference import ReferenceModel, foreign_folder, load_reference, prepare
 from dpo_cli.train.runtime import Runtime
+from dpo_cli.train.scoring import score_over_ranks
 from dpo_cli.types import TokenGroup
 
-PIN = "reference"
 CHOICES = "choices.json"
 
 
@@ -65,12 +64,15 @@ class Parts:
     choices: Choices
     reference: ReferenceSource | None
     n_steps: int
+    has_own_reference: bool
+    """Whether the reference is another model than the policy's start."""
 
     def evaluate(self, scorer: Scorer | None = None) -> Evaluation:
         """Evaluate the held-out rows."""
         groups = self.data.eval
         budget = self.choices.token_budget
-        policy = score_over_ranks(self.runtime, scorer or self.scorer, groups, budget, "evaluation")
+        with progress("evaluation", len(groups)) as advance:
+            policy = score_over_ranks(self.runtime, scorer or self.scorer, groups, budget, advance)
         reference = None if self.reference is None else self.reference.lookup(groups)
         clusters = [row.prompt_key for row in self.data.eval_rows]
         return evaluate_pairs(
@@ -91,33 +93,29 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )
-    other = recipe.reference.model is not None and recipe.reference.source != "none"
+    other = foreign_folder(recipe, folder)
     # A reference of its own is scored and let go before the policy is loaded: never two models in memory.
-    pinned = _foreign_reference(recipe, runtime, run_dir, data, tokenizer) if other else None
+    foreign = _foreign_reference(recipe, runtime, run_dir, folder, data, tokenizer) if other else None
     with progress("loading the model"):
         model = load_model(folder, len(tokenizer), dropout=recipe.train.dropout)
     scorer = Scorer(model.to(runtime.device))
     choices = _choose(recipe, runtime, run_dir, scorer, data)
-    parts = Parts(recipe, runtime, run_dir, folder, tokenizer, data, scorer, choices, pinned, n_steps)
-    if not other:
-        parts.reference = _own_reference(parts)
+    parts = Parts(
+        recipe,
+        runtime,
+        run_dir,
+        folder,
+        tokenizer,
+        data,
+        scorer,
+        choices,
+        foreign,
+        n_steps,
+        other is not None,
+    )
+    if other is None:
+        parts.reference = _reference(parts)
     return parts
-
-
-def score_over_ranks(
-    runtime: Runtime,
-    scorer: Scorer,
-    groups: Sequence[TokenGroup],
-    max_tokens: int,
-    label: str,
-    precision: str = "auto",
-) -> list[Sums]:
-    """Score each group on one rank; give all results, in the groups' order, on every rank."""
-    mine = groups[runtime.rank :: runtime.world]
-    with progress(label, len(mine)) as advance:
-        own = score_groups(scorer, mine, max_tokens, lambda: runtime.autocast(precision), advance)
-    gathered = runtime.gather(list(zip(range(runtime.rank, len(groups), runtime.world), own, strict=True)))
-    return [sums for _, sums in sorted(gathered, key=lambda item: item[0])]
 
 
 def lengths_of(groups: Sequence[TokenGroup], path: RowPath) -> list[int]:
@@ -150,76 +148,43 @@ def _choose(recipe: Recipe, runtime: Runtime, run_dir: Path, scorer: Scorer, dat
     return choices
 
 
-def _own_reference(parts: Parts) -> ReferenceSource | None:
+def _reference(parts: Parts) -> ReferenceSource | None:
     """Give the reference that is the policy before its first step, scored with the policy's own weights."""
-    source, wanted = parts.recipe.reference.source, parts.recipe.reference.precision
-    if source == "none" or not methods.get(parts.recipe.method.name).needs_reference:
+    recipe, runtime = parts.recipe, parts.runtime
+    if recipe.reference.source == "none" or not methods.get(recipe.method.name).needs_reference:
         return None
-    if source == "live":
-        model = load_model(parts.folder, len(parts.tokenizer)).to(parts.runtime.device)
-        return LiveReference(Scorer(model, parts.choices.path), lambda: parts.runtime.autocast(wanted))
-    budget = parts.choices.token_budget
-    return _filled(parts.recipe, parts.runtime, parts.run_dir, parts.data, parts.scorer, budget)
+    if recipe.reference.source == "live":
+        model = load_model(parts.folder, len(parts.tokenizer)).to(runtime.device)
+        return _live(recipe, runtime, Scorer(model, parts.choices.path))
+    policy = ReferenceModel(parts.scorer, parts.folder, recipe.model.name, parts.choices.token_budget)
+    return _values(recipe, runtime, policy, parts.data, parts.run_dir)
 
 
 def _foreign_reference(
-    recipe: Recipe, runtime: Runtime, run_dir: Path, data: Data, tokenizer: PreTrainedTokenizerBase
+    recipe: Recipe,
+    runtime: Runtime,
+    run_dir: Path,
+    folder: Path,
+    data: Data,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> ReferenceSource:
-    """Give the reference that is another model.
-
-    Raises:
-        ModelError: its tokenizer gives other ids.
-    """
-    assert recipe.reference.model is not None
-    folder = model_folder(recipe.reference.model, None, weights=True, key="reference.model")
-    theirs = load_tokenizer(replace(recipe.model, name=str(folder), tokenizer=None))
-    if theirs.get_vocab() != tokenizer.get_vocab():
-        what = (
-            f"the reference's vocabulary differs from the policy's ({len(theirs)} and {len(tokenizer)} ids)"
-        )
-        raise ModelError.of("reference.model", what, "a reference that shares the policy's tokenizer")
-    with progress("loading the reference"):
-        scorer = Scorer(load_model(folder, len(tokenizer)).to(runtime.device))
-    found = choose_path(
-        scorer, data.train, recipe.model.attention, runtime.autocast, runtime.precision == "fp32"
-    )
-    scorer.take(found.path)
+    """Give the reference that is another model than the policy, whose folder is `folder`."""
+    model = load_reference(recipe, runtime, folder, data.train, tokenizer)
     if recipe.reference.source == "live":
-        return LiveReference(scorer, lambda: runtime.autocast(recipe.reference.precision))
-    budget = token_budget(scorer.model, runtime.device, runtime.precision)
-    return _filled(recipe, runtime, run_dir, data, scorer, budget)
+        return _live(recipe, runtime, model.scorer)
+    return _values(recipe, runtime, model, data, run_dir)
 
 
-def _filled(
-    recipe: Recipe, runtime: Runtime, run_dir: Path, data: Data, scorer: Scorer, max_tokens: int
+def _live(recipe: Recipe, runtime: Runtime, scorer: Scorer) -> LiveReference:
+    return LiveReference(scorer, lambda: runtime.autocast(recipe.reference.precision))
+
+
+def _values(
+    recipe: Recipe, runtime: Runtime, model: ReferenceModel, data: Data, run_dir: Path
 ) -> ReferenceValues:
-    """Give the values of all rows: pinned in the run folder, found in the store, or scored now.
-
-    The main process reads and writes; the others get what it read, so that all agree on what is missing.
-    """
-    groups = [*data.train, *data.eval]
-    label, wanted = "reference log-probs", recipe.reference.precision
-    precision = runtime.precision if wanted == "auto" else wanted
-    known: dict[str, tuple[float, int]] = {}
-    pinned: dict[str, tuple[float, int]] = {}
+    prepared = prepare(recipe, runtime, model, [*data.train, *data.eval], run_dir)
+    facts = facts_of(data.train, prepared.values)
     if runtime.is_main:
-        name = namespace(scorer.model, precision, scorer.path)
-        model = recipe.reference.model or recipe.model.name
-        about = {"model": model, "precision": precision, "layout": scorer.path}
-        store = Store(Path(recipe.reference.store or default_root()), name, about)
-        pin = Store(run_dir / PIN, name, about)
-        pinned = pin.read()
-        needed = {key for group in groups for key in group.keys}
-        known = {key: value for key, value in {**store.read(), **pinned}.items() if key in needed}
-    values = ReferenceValues(runtime.from_main(known))
-    scored = values.fill(
-        groups,
-        lambda missing: score_over_ranks(runtime, scorer, missing, max_tokens, label, precision),
-        store.write if runtime.is_main else None,
-    )
-    if runtime.is_main:
-        new = {key: value for key, value in values.of(groups).items() if key not in pinned}
-        if new:
-            pin.write(new)
-        say(terminal.console(), f"{label}: {len(known):,} found, {scored:,} scored; {store.folder}")
-    return values
+        for line in [*prepared.lines(), *(facts.lines() if facts else [])]:
+            say(terminal.console(), line)
+    return prepared.values

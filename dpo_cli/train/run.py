@@ -163,11 +163,10 @@ def _resume(run: Run, folder: Folder) -> int:
 
 def _self_test(run: Run, parts: Parts) -> None:
     """Check that policy and reference are one before the first step, where they should be."""
-    reference = parts.recipe.reference
-    if run.step or reference.model is not None or not isinstance(run.reference, ReferenceValues):
+    if run.step or parts.has_own_reference or not isinstance(run.reference, ReferenceValues):
         return
     groups = sorted(run.groups, key=lambda group: group.n_tokens)[:: max(1, len(run.groups) // 4)][:4]
-    precision = "bf16" if "bf16" in (run.runtime.precision, reference.precision) else "fp32"
+    precision = "bf16" if "bf16" in (run.runtime.precision, parts.recipe.reference.precision) else "fp32"
     line = check_start(
         run.scorer, groups, run.reference, run.method, parts.recipe.method, precision, run.runtime.autocast
     )

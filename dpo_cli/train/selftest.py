@@ -7,14 +7,12 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from dpo_cli.errors import NumericsError
+from dpo_cli.errors import StorageError
 from dpo_cli.methods._base import Method
 from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.reference.spot import MEAN_NATS_PER_TOKEN
 from dpo_cli.train.loop import ReferenceSource
 from dpo_cli.types import TokenGroup
-
-MEAN_NATS_PER_TOKEN = {"fp32": 1e-5, "bf16": 2e-3}
-"""Largest mean |policy - reference| per token; no completion may be over ten times that."""
 
 
 def check_start(
@@ -29,7 +27,7 @@ def check_start(
     """Score a few groups, without dropout, and compare with the reference's values; give a line for the user.
 
     Raises:
-        NumericsError: the policy is not the reference: another model, another template, a poisoned value.
+        StorageError: the policy is not the reference: another model, another template, a poisoned value.
     """
     with torch.no_grad(), autocast():
         policy = score(scorer.eval(), scorer.layout(groups))
@@ -42,12 +40,13 @@ def check_start(
     off = (policy.total - theirs.total).abs() / policy.tokens
     mean, worst, limit = off.mean().item(), off.max().item(), MEAN_NATS_PER_TOKEN[precision]
     if not (mean <= limit and worst <= 10 * limit):
-        completion = int(off.argmax())
+        place = int(off.argmax())
+        key, source = [(key, group.source) for group in groups for key in group.keys][place]
         what = (
-            f"policy and reference should be equal before step 1, but differ by {mean:.1e} nats per token"
-            f" (worst {worst:.1e}, at {groups[completion // len(groups[0].completions)].source}); allowed: mean {limit:.0e}"
+            f"policy and reference should be equal before step 1, but differ by {mean:.1e} nats per token (allowed {limit:.0e}),"
+            f" most at {key} ({source}): the policy gives {policy.total[place]:.4f}, the reference {theirs.total[place]:.4f}"
         )
-        raise NumericsError.of(
+        raise StorageError.of(
             "self-test",
             what,
             "train.resume=never if the model folder changed; else reference.store=<a new folder>",

@@ -13,11 +13,9 @@ import pytest
 import torch
 
 from dpo_cli.errors import StorageError
-from dpo_cli.reference.store import Store, namespace
-from dpo_cli.reference.values import COMMIT_GROUPS, ReferenceValues
-from dpo_cli.types import TokenGroup
-from tests.fakes import tiny_llama
-from tests.modeling.test_scorer import random_group
+from dpo_cli.reference.namespace import namespace, remembered_digest, weights_digest
+from dpo_cli.reference.store import Store
+from tests.fakes import tiny_llama, write_model
 
 
 def values(n: int, start: int = 0) -> dict[str, tuple[float, int]]:
@@ -140,41 +138,122 @@ def test_fault_033_moved_or_resharded_weights_keep_the_namespace(tmp_path: Path)
     assert namespace(one, "fp32", "packed") == namespace(many, "fp32", "packed")
 
 
-class Counter:
-    """Scores groups by their lengths and counts how many it was given."""
+def test_digests_are_remembered_by_the_very_files(tmp_path: Path) -> None:
+    from dpo_cli.modeling.load import load_model
 
-    def __init__(self) -> None:
-        self.groups = 0
+    folder, memo = write_model(tmp_path / "model"), tmp_path / "memo" / "digests.json"
+    model = load_model(folder, 300)
+    digest = remembered_digest(model, folder, memo)
+    assert digest == weights_digest(model)
 
-    def __call__(self, groups: list[TokenGroup]) -> list[list[tuple[float, int]]]:
-        self.groups += len(groups)
-        return [
-            [(-float(len(ids)), n) for ids, n in zip(g.completions, g.scored, strict=True)] for g in groups
-        ]
-
-
-def test_fault_030_only_new_rows_are_scored(tmp_path: Path) -> None:
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    groups = [random_group(rng, 8, (4, 6)) for _ in range(20)]
-    count, store = Counter(), open_store(tmp_path)
-    ReferenceValues(store.read()).fill(groups, count, store.write)
-    new = [random_group(rng, 8, (4, 6)) for _ in range(5)]
-    changed = [*new, *groups[5:], groups[7], groups[8]][::-1]
-    again = ReferenceValues(store.read())
-
-    assert again.fill(changed, count, store.write) == 10
-    assert count.groups == 25
-    assert again.lookup([groups[9]]).total.tolist() == [-4.0, -6.0]
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] += 1
+    assert remembered_digest(model, folder, memo) == digest, "the files are the same: taken from the memo"
+    model.save_pretrained(folder)
+    assert remembered_digest(model, folder, memo) == weights_digest(model) != digest
 
 
-def test_values_are_committed_in_portions(tmp_path: Path) -> None:
-    import numpy as np
+@pytest.mark.parametrize("text", ["", "[]", "{half"])
+def test_a_damaged_memo_only_costs_time(tmp_path: Path, text: str) -> None:
+    from dpo_cli.modeling.load import load_model
 
-    rng = np.random.default_rng(0)
-    groups = [random_group(rng, 3, (2,)) for _ in range(COMMIT_GROUPS + 3)]
+    folder, memo = write_model(tmp_path / "model"), tmp_path / "digests.json"
+    memo.write_text(text)
+    model = load_model(folder, 300)
+
+    assert remembered_digest(model, folder, memo) == weights_digest(model)
+
+
+def test_a_second_read_gives_only_what_is_new(tmp_path: Path) -> None:
+    reader = open_store(tmp_path)
+    open_store(tmp_path).write(values(10))
+    assert reader.read() == values(10)
+    open_store(tmp_path).write(values(5, start=10))
+
+    assert reader.read() == values(5, start=10)
+    assert reader.read() == {}
+
+
+def test_only_the_wanted_keys_are_given(tmp_path: Path) -> None:
+    open_store(tmp_path).write(values(100))
+
+    assert open_store(tmp_path).read(set(values(3)) | {"f" * 32}) == values(3)
+
+
+def test_merging_keeps_every_value_and_segments_of_others(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    ReferenceValues().fill(groups, Counter(), store.write)
+    other = open_store(tmp_path).write(values(4, start=100))
+    for start in range(0, 30, 10):
+        store.write(values(10, start))
+    store.merge()
 
+    assert open_store(tmp_path).read() == values(30) | values(4, start=100)
     assert len(segments(tmp_path)) == 2
+    assert other.exists()
+
+
+def test_a_segment_merged_while_it_is_read_is_found_in_its_new_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = open_store(tmp_path), open_store(tmp_path)
+    writer.write(values(5))
+    writer.write(values(5, start=5))
+    listed = reader._segments
+
+    def listed_just_before() -> list[Path]:
+        found = list(listed())
+        writer.merge()
+        return found
+
+    monkeypatch.setattr(reader, "_segments", listed_just_before)
+
+    assert reader.read() == values(10)
+    assert reader.set_aside == 0
+
+
+def test_adding_a_row_leaves_all_other_files_alone(tmp_path: Path) -> None:
+    open_store(tmp_path).write(values(1000))
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in segments(tmp_path)}
+    store = open_store(tmp_path)
+    store.write(values(1, start=5000))
+    store.merge()
+
+    after = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in segments(tmp_path)}
+    assert before.items() <= after.items()
+    assert len(after) == 2
+
+
+def test_values_a_little_apart_are_one_and_far_apart_an_error(tmp_path: Path) -> None:
+    key = "a" * 32
+    open_store(tmp_path).write({key: (-10.0, 5)})
+    open_store(tmp_path).write({key: (-10.001, 5)})
+    assert open_store(tmp_path).read()[key][0] in (-10.0, -10.001)
+
+    open_store(tmp_path).write({key: (-10.5, 5)})
+    with pytest.raises(StorageError, match="two values") as caught:
+        open_store(tmp_path).read()
+    assert "-10.5000" in str(caught.value)
+
+
+@pytest.mark.parametrize("other", [b"", b"PAR1 not really PAR1"])
+def test_fault_035_a_file_that_is_no_segment_of_this_version_is_set_aside(
+    tmp_path: Path, other: bytes
+) -> None:
+    import hashlib
+
+    store = open_store(tmp_path)
+    name = hashlib.blake2b(other, digest_size=16).hexdigest()
+    (store.folder / "seg" / f"{name}-3.parquet").write_bytes(other)
+
+    assert store.read() == {}
+    assert store.set_aside == 3
+    assert [path.name for path in (store.folder / "bad").iterdir()] == [f"{name}-3.parquet"]
+
+
+def test_imported_values_are_known_as_such_and_own_ones_win(tmp_path: Path) -> None:
+    open_store(tmp_path).take_in(values(10))
+    open_store(tmp_path).write(values(3))
+    store = open_store(tmp_path)
+
+    assert store.read() == values(10)
+    assert store.unproven == set(values(7, start=3))

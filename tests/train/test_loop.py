@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from dpo_cli.data.plan import examples_of_step
-from dpo_cli.errors import NumericsError
+from dpo_cli.errors import NumericsError, StorageError
 from dpo_cli.modeling.logprobs import score
 from dpo_cli.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from dpo_cli.train.events import LogEvent
@@ -158,7 +158,7 @@ def test_self_test_passes_where_policy_is_reference_and_names_the_row_where_not(
     assert "loss 0.6931 (closed form 0.6931)" in check_start(run.scorer, run.groups[:4], *arguments)
     with torch.no_grad():
         next(run.scorer.parameters()).add_(0.01)
-    with pytest.raises(NumericsError, match=r"rows\.jsonl"):
+    with pytest.raises(StorageError, match=r"rows\.jsonl.*the policy gives -"):
         check_start(run.scorer, run.groups[:4], *arguments)
 
 

@@ -1,0 +1,34 @@
+"""`dpo precompute-ref`: fill the reference store for a recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated
+
+import typer
+
+
+def precompute_ref(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="KEY=VALUE, as in `data.max_length=512`.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end.")] = False,
+) -> None:
+    """Score the recipe's rows with its reference, once, for all runs; what is there already is not scored again."""
+    from dpo_cli.recipe.load import load
+
+    loaded = load(recipe, overrides or [])
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
+    from dpo_cli.metrics import terminal
+    from dpo_cli.train.precompute import open_session, precompute
+
+    with open_session(loaded) as session:
+        done = precompute(session)
+        if not session.runtime.is_main:
+            return
+    for line in done.lines():
+        terminal.say(terminal.console(), line)
+    if as_json:
+        print(json.dumps(done.as_dict()))

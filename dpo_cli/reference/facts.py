@@ -1,0 +1,68 @@
+"""What the reference thinks of the data, before anything is trained: the first place where a wrong reference shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.types import TokenGroup
+
+UNTUNED = -3.5
+"""Nats per token. Under SmolLM2-135M-Instruct its own answers lie at -2.4 to -2.9, UltraFeedback's at -2.0, HH's at -2.5, but answers in a
+style that it was never tuned on at -4.4 (scripts/reference_levels.py). A larger model is surer of everything: silence proves less there."""
+
+
+@dataclass(frozen=True)
+class ReferenceFacts:
+    """Figures over pairs."""
+
+    chosen: float
+    """Mean log-prob of a chosen answer's token, nats, averaged over pairs."""
+    rejected: float
+    right: float
+    """Share of pairs whose chosen answer has the larger summed log-prob, ties half."""
+    longer_wins: float
+    """Share of pairs whose chosen answer has more scored tokens, ties half."""
+    n: int
+
+    def lines(self) -> list[str]:
+        """Say the figures, and what is odd about them."""
+        told = (
+            f"reference on {self.n:,} pairs: chosen {self.chosen:.2f}, rejected {self.rejected:.2f} nats per token;"
+            f' ranks {self.right:.0%} right ("longer wins" {self.longer_wins:.0%})'
+        )
+        if self.chosen >= UNTUNED:
+            return [told]
+        what = (
+            f"warning: chosen answers at {self.chosen:.1f} nats per token look untuned, as under a base model (below {UNTUNED:g}):"
+            " log-ratios will be large and noisy. Fix: a reference that was fine-tuned (SFT) on such answers"
+        )
+        return [told, what]
+
+
+def facts_of(groups: Sequence[TokenGroup], values: ReferenceValues) -> ReferenceFacts | None:
+    """Give the figures over all groups of two; None where there are none.
+
+    Args:
+        groups: pairs, the preferred completion first.
+        values: the reference's, of all of them.
+    """
+    pairs = [values.of_keys(group.keys) for group in groups if len(group.keys) == 2]
+    if not pairs:
+        return None
+    return ReferenceFacts(
+        _mean([total / n for (total, n), _ in pairs]),
+        _mean([total / n for _, (total, n) in pairs]),
+        _mean([_wins(chosen[0], rejected[0]) for chosen, rejected in pairs]),
+        _mean([_wins(chosen[1], rejected[1]) for chosen, rejected in pairs]),
+        len(pairs),
+    )
+
+
+def _wins(one: float, other: float) -> float:
+    return 0.5 if one == other else float(one > other)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,89 @@
+"""The digest of everything but the rows that decides a reference log-prob: weights, config, arithmetic."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from dpo_cli.reference.segments import commit
+from dpo_cli.reference.store import VERSION
+
+_OF_THE_PLACE = ("_name_or_path", "transformers_version", "use_cache", "dtype")
+"""Config entries that say where a model came from or how it is loaded, not what it computes."""
+
+
+def namespace(model: PreTrainedModel, precision: str, layout: str, weights: str | None = None) -> str:
+    """Give the namespace of a reference.
+
+    Args:
+        model: the reference.
+        precision: `fp32` or `bf16`.
+        layout: `packed` or `padded`.
+        weights: `weights_digest` of the model, where it is known.
+    """
+    config = {k: v for k, v in model.config.to_dict().items() if k not in _OF_THE_PLACE}
+    parts = [VERSION, precision, layout, config, weights or weights_digest(model)]
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def weights_digest(model: PreTrainedModel) -> str:
+    """Give a digest over the tensors, not the files: re-sharding, renaming or moving a model changes nothing."""
+    named = sorted(model.named_parameters())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter's lock
+        digests = list(pool.map(lambda item: _tensor_digest(item[1]), named))
+    whole = hashlib.blake2b(digest_size=16)
+    for (name, weight), digest in zip(named, digests, strict=True):
+        whole.update(f"{name} {weight.dtype} {tuple(weight.shape)} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def remembered_digest(model: PreTrainedModel, folder: Path, memo: Path) -> str:
+    """Give `weights_digest`, from a memo where the folder's weight files are the very same ones: a large model takes half a minute.
+
+    The memo is keyed by path, size, time and inode. Where it is wrong all the same, the spot check finds other values.
+
+    Args:
+        model: as loaded from the folder, before any step.
+        folder: its model folder.
+        memo: file that remembers; made where it is missing, and left alone where it cannot be written.
+    """
+    key = _files_key(sorted(folder.glob("*.safetensors")))
+    known = _read(memo)
+    if key not in known:
+        known[key] = weights_digest(model)
+        try:
+            memo.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            commit(memo.parent, memo.name, json.dumps(known, indent=1).encode())
+        except OSError:
+            return known[key]
+    return known[key]
+
+
+def _files_key(files: Sequence[Path]) -> str:
+    whole = hashlib.blake2b(digest_size=16)
+    for path in files:
+        real = path.resolve()  # a hub snapshot links to its blobs
+        status = real.stat()
+        whole.update(f"{real}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n".encode())
+    return whole.hexdigest()
+
+
+def _read(memo: Path) -> dict[str, str]:
+    try:
+        known = json.loads(memo.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _tensor_digest(weight: torch.Tensor) -> str:
+    array = weight.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return hashlib.blake2b(array.data, digest_size=16).hexdigest()

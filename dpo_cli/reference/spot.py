@@ -1,0 +1,104 @@
+"""Known values scored again: a poisoned or foreign log-prob is found before it teaches anything."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence, Set
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from dpo_cli.errors import StorageError
+from dpo_cli.modeling.batching import score_groups
+from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.types import TokenGroup
+
+ROWS = 16
+
+MEAN_NATS_PER_TOKEN = {"fp32": 1e-5, "bf16": 2e-3}
+"""Largest mean difference per token between two scorings of one completion; no completion may be over ten times that."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """What scoring known values again found."""
+
+    completions: int
+    mean: float
+    """Mean difference, nats per token."""
+    max_abs_diff: float
+    """Largest difference of a completion's sum, nats."""
+
+    def __str__(self) -> str:
+        return (
+            f"spot check: {self.completions} completions scored again, sums within {self.max_abs_diff:.1e} nats,"
+            f" {self.mean:.1e} per token"
+        )
+
+
+def choose(
+    candidates: Sequence[int],
+    groups: Sequence[TokenGroup],
+    suspects: Set[str],
+    max_tokens: int,
+    rng: random.Random,
+) -> list[int]:
+    """Choose up to 16 groups to score again, those with values of others first, as many as fit into one batch.
+
+    Other ones at every start: what one check misses the next may find.
+
+    Args:
+        candidates: places of the groups whose values are known.
+        groups: all groups.
+        suspects: keys whose value somebody else computed.
+        max_tokens: tokens of a batch; one group is taken in any case.
+        rng: chooses.
+    """
+    mixed = rng.sample(candidates, len(candidates))
+    mixed.sort(key=lambda i: suspects.isdisjoint(groups[i].keys))
+    chosen, room = mixed[:1], max_tokens - sum(groups[i].n_tokens for i in mixed[:1])
+    for i in mixed[1:ROWS]:
+        if groups[i].n_tokens <= room:
+            chosen.append(i)
+            room -= groups[i].n_tokens
+    return chosen
+
+
+def check(
+    scorer: Scorer,
+    groups: Sequence[TokenGroup],
+    values: ReferenceValues,
+    precision: str,
+    autocast: Callable[[], AbstractContextManager[object]],
+    where: str,
+) -> Spot:
+    """Score groups again and compare with their known values.
+
+    Args:
+        scorer: the reference.
+        groups: groups whose values are known.
+        values: what is known.
+        precision: `fp32` or `bf16`: sets the tolerance.
+        autocast: opens that precision.
+        where: the store, for the message.
+
+    Raises:
+        StorageError: a value is not the reference's.
+    """
+    budget = sum(group.n_tokens for group in groups)
+    live = [pair for sums in score_groups(scorer, groups, budget, autocast) for pair in sums]
+    keys = [key for group in groups for key in group.keys]
+    places = [group.source for group in groups for _ in group.keys]
+    known = values.of_keys(keys)
+    apart = [abs(a - b) / n for (a, n), (b, _) in zip(live, known, strict=True)]
+    mean, limit = sum(apart) / len(apart), MEAN_NATS_PER_TOKEN[precision]
+    worst = max(range(len(apart)), key=lambda i: (live[i][1] != known[i][1], apart[i]))
+    counts_agree = live[worst][1] == known[worst][1]
+    if not (counts_agree and mean <= limit and apart[worst] <= 10 * limit):
+        what = (
+            f"stored reference log-probs are not the reference's: {keys[worst]} ({places[worst]}) is stored as"
+            f" {known[worst][0]:.4f} nats over {known[worst][1]} tokens, the model gives {live[worst][0]:.4f} over"
+            f" {live[worst][1]}; mean difference {mean:.1e} per token, allowed {limit:.0e}"
+        )
+        raise StorageError.of(where, what, "`dpo cache gc` that namespace, or reference.store=<a new folder>")
+    return Spot(len(keys), mean, max(abs(a - b) for (a, _), (b, _) in zip(live, known, strict=True)))

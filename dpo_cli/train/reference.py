@@ -1,0 +1,220 @@
+"""The reference of a run: which model it is, and its log-probs from the run's pin, the store, or a forward now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from dpo_cli.data.tokenizer import load_tokenizer
+from dpo_cli.errors import ModelError
+from dpo_cli.metrics.progress import progress
+from dpo_cli.modeling.exactness import choose_path
+from dpo_cli.modeling.hub import model_folder
+from dpo_cli.modeling.load import load_model
+from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.precision import token_budget
+from dpo_cli.recipe.schema import Recipe
+from dpo_cli.reference import spot
+from dpo_cli.reference.fill import Filled, fill
+from dpo_cli.reference.ledger import Ledger, open_ledger
+from dpo_cli.reference.namespace import namespace, remembered_digest
+from dpo_cli.reference.store import Store, default_root
+from dpo_cli.reference.trust import open_store
+from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.train.runtime import Runtime
+from dpo_cli.train.scoring import score_over_ranks
+from dpo_cli.types import TokenGroup
+
+LABEL = "reference log-probs"
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """A reference that is loaded and can score."""
+
+    scorer: Scorer
+    folder: Path
+    name: str
+    """What the recipe calls it."""
+    max_tokens: int
+    """Of a batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Log-probs of everything a run needs, and how they came; counts are completions."""
+
+    values: ReferenceValues
+    filled: Filled
+    reused: int
+    set_aside: int
+    """Completions that stood in damaged segments."""
+    store: Path
+    """The namespace's folder."""
+    namespace: str
+    spot: spot.Spot | None
+    """None where nothing was reused, or the run had pinned all its values before."""
+
+    def lines(self) -> list[str]:
+        """Say where the values came from."""
+        others = f", {self.filled.arrived:,} by other processes" if self.filled.arrived else ""
+        lost = f", {self.set_aside:,} in damaged segments" if self.set_aside else ""
+        told = f"{LABEL}: {self.reused:,} found{lost}, {self.filled.scored:,} scored{others}; {self.store}"
+        return [told] if self.spot is None else [told, str(self.spot)]
+
+
+def foreign_folder(recipe: Recipe, policy: Path) -> Path | None:
+    """Give the folder of a reference that is not the policy's start; None where it is, or where there is no reference.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    reference = recipe.reference
+    if reference.model is None or reference.source == "none":
+        return None
+    folder = model_folder(reference.model, reference.revision, weights=True, key="reference.model")
+    return None if folder.resolve() == policy.resolve() else folder
+
+
+def load_reference(
+    recipe: Recipe,
+    runtime: Runtime,
+    policy: Path,
+    groups: Sequence[TokenGroup],
+    tokenizer: PreTrainedTokenizerBase,
+) -> ReferenceModel:
+    """Load the reference as a model of its own.
+
+    Args:
+        recipe: the run's.
+        runtime: its devices.
+        policy: the policy's model folder; the reference, where the recipe names no other.
+        groups: the run's data, which decide how rows are laid out.
+        tokenizer: the policy's.
+
+    Raises:
+        ModelError: it cannot be loaded, or its vocabulary gives ids another meaning.
+    """
+    foreign = foreign_folder(recipe, policy)
+    if foreign is not None:
+        _check_vocabulary(recipe, foreign, tokenizer)
+    folder = foreign or policy
+    with progress("loading the reference"):
+        scorer = Scorer(load_model(folder, len(tokenizer)).to(runtime.device))
+    is_fp32 = runtime.precision == "fp32"
+    scorer.take(choose_path(scorer, groups, recipe.model.attention, runtime.autocast, is_fp32).path)
+    budget = token_budget(scorer.model, runtime.device, runtime.precision)
+    return ReferenceModel(scorer, folder, recipe.reference.model or recipe.model.name, budget)
+
+
+def _check_vocabulary(recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    theirs = load_tokenizer(replace(recipe.model, name=str(folder), tokenizer=None))
+    ours_digest, their_digest = (_vocabulary_digest(each) for each in (tokenizer, theirs))
+    if ours_digest == their_digest:
+        return
+    what = (
+        f"the reference's vocabulary differs from the policy's: {their_digest} ({len(theirs)} ids) and"
+        f" {ours_digest} ({len(tokenizer)} ids)"
+    )
+    raise ModelError.of("reference.model", what, "a reference that shares the policy's tokenizer")
+
+
+def prepare(
+    recipe: Recipe,
+    runtime: Runtime,
+    model: ReferenceModel,
+    groups: Sequence[TokenGroup],
+    run_dir: Path | None,
+) -> Prepared:
+    """Give the values of all groups: pinned in the run folder, found in the store, or scored now.
+
+    The main rank reads and writes; the others get what it read, so that all agree on what is missing.
+
+    Args:
+        recipe: the run's.
+        runtime: its devices.
+        model: the reference.
+        groups: what needs a value.
+        run_dir: the run that pins the values; None: none does.
+
+    Raises:
+        StorageError: the store cannot be trusted, read or written, or holds other values than the model gives.
+    """
+    precision = precision_of(recipe, runtime)
+    ledger = Ledger()
+    if runtime.is_main:
+        ledger = open_ledger(groups, *_identity(model, precision), recipe.reference.store, run_dir)
+    values = ReferenceValues(runtime.from_main(ledger.known))
+    suspects = [groups[i] for i in runtime.from_main(ledger.to_check(groups, model.max_tokens))]
+    checked = spot_check(runtime, model, suspects, values, precision, ledger.folder) if suspects else None
+    waiting = values.missing(groups)
+    if ledger.store is not None and waiting:
+        ledger.store.check_writable()
+    with progress(LABEL, len(waiting)) as advance:
+        filled = fill(
+            values,
+            waiting,
+            lambda chunk, tell: score_over_ranks(
+                runtime, model.scorer, chunk, model.max_tokens, tell, precision
+            ),
+            ledger.store,
+            runtime,
+            advance,
+        )
+    if runtime.is_main and run_dir is not None:
+        ledger.keep(values.of(groups), run_dir)
+    lost = ledger.store.set_aside if ledger.store else 0
+    return Prepared(values, filled, len(ledger.known), lost, ledger.folder, ledger.namespace, checked)
+
+
+def precision_of(recipe: Recipe, runtime: Runtime) -> str:
+    """Give the reference's arithmetic, `fp32` or `bf16`."""
+    wanted = recipe.reference.precision
+    return runtime.precision if wanted == "auto" else wanted
+
+
+def spot_check(
+    runtime: Runtime,
+    model: ReferenceModel,
+    groups: Sequence[TokenGroup],
+    values: ReferenceValues,
+    precision: str,
+    store: Path,
+) -> spot.Spot:
+    """Score groups again, on every rank, and compare with their values; see `spot.check`."""
+    return spot.check(
+        model.scorer, groups, values, precision, lambda: runtime.autocast(precision), str(store)
+    )
+
+
+def open_store_of(recipe: Recipe, runtime: Runtime, model: ReferenceModel) -> Store:
+    """Open the store where a reference's values lie.
+
+    Raises:
+        StorageError: it cannot be trusted or made.
+    """
+    return open_store(recipe.reference.store, *_identity(model, precision_of(recipe, runtime)))
+
+
+def _identity(model: ReferenceModel, precision: str) -> tuple[str, dict[str, str]]:
+    """Give a reference's namespace, and what it is in words."""
+    weights = remembered_digest(model.scorer.model, model.folder, default_root() / "digests.json")
+    layout = model.scorer.path
+    about = {
+        "model": model.name,
+        "precision": precision,
+        "layout": layout,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    return namespace(model.scorer.model, precision, layout, weights), about
+
+
+def _vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    words = json.dumps(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
+    return hashlib.blake2b(words.encode(), digest_size=6).hexdigest()
