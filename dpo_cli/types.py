@@ -56,9 +56,14 @@ class TokenGroup:
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """Digest of each completion's token ids (prompt included) and score mask; wherever the shared prefix ends, it is the same."""
-        return tuple(
-            _digest(self.prompt, ids, mask) for ids, mask in zip(self.completions, self.masks, strict=True)
-        )
+        prefix = hashlib.blake2b(self.prompt.astype("<i4", copy=False).tobytes(), digest_size=16)
+        keys = []
+        for ids, mask in zip(self.completions, self.masks, strict=True):
+            digest = prefix.copy()
+            signed = np.where(mask, ~ids, ids)  # ids are not negative: the sign says what is scored
+            digest.update(signed.astype("<i4", copy=False).tobytes())
+            keys.append(digest.hexdigest())
+        return tuple(keys)
 
     @property
     def n_tokens(self) -> int:
@@ -69,14 +74,6 @@ class TokenGroup:
     def scored(self) -> tuple[int, ...]:
         """Scored tokens of each completion."""
         return tuple(int(mask.sum()) for mask in self.masks)
-
-
-def _digest(prompt: np.ndarray, ids: np.ndarray, mask: np.ndarray) -> str:
-    full = np.concatenate([prompt, ids]).astype("<i4")
-    scored = np.concatenate([np.zeros(len(prompt), np.uint8), mask.astype(np.uint8)])
-    return hashlib.blake2b(
-        full.tobytes() + scored.tobytes(), digest_size=16, person=f"{len(full)}".encode()
-    ).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,8 +27,8 @@ class Method:
     """(policy, reference, config) -> LossOutput; completions in group order, N = 2B for pairs: chosen, rejected, chosen, ..."""
     paper: str
     """Title and arXiv number."""
-    at_reference: Callable[[Any], float]
-    """Config -> the loss where policy = reference, in closed form: the self-test before step 1."""
+    at_reference: Callable[[Any], float] | None = None
+    """Config -> the loss where policy = reference, in closed form: the self-test before step 1. None without a reference."""
 
 
 def pairs(values: Tensor) -> tuple[Tensor, Tensor]:

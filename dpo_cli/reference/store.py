@@ -87,10 +87,11 @@ class Store:
             for path in fresh:
                 self._seen.add(path)
                 found = self._parse(path, wanted)
-                self._check_agreement(values, found, path)
+                for key in self._agreeing(values, found, path):
+                    del found[key]
                 if path.parent != self.folder / OWN:
-                    self.unproven |= found.keys() - values.keys()
-                values = found | values
+                    self.unproven |= found.keys()
+                values |= found
         return values
 
     def write(self, values: Values) -> Path:
@@ -186,15 +187,21 @@ class Store:
             aside = path
         log.warning("damaged reference segment set aside, its rows are scored again: %s (%s)", aside, reason)
 
-    def _check_agreement(self, known: Values, found: Values, path: Path) -> None:
-        for key in known.keys() & found.keys():
+    def _agreeing(self, known: Values, found: Values, path: Path) -> set[str]:
+        """Give the keys that both hold.
+
+        Raises:
+            StorageError: with different values.
+        """
+        both = known.keys() & found.keys()
+        for key in both:
             (ours, n), (theirs, n_theirs) = known[key], found[key]
             if n == n_theirs and abs(ours - theirs) <= self._limit * n:
                 continue
             what = f"{key} has two values: {theirs:.4f} nats over {n_theirs} tokens here, {ours:.4f} over {n} in another segment"
-            raise StorageError.of(
-                str(path), what, "remove the segment you do not trust, or `dpo cache gc` the namespace"
-            )
+            fix = f"remove the segment you do not trust, or `dpo cache gc {self.name}`"
+            raise StorageError.of(str(path), what, fix)
+        return both
 
     def _cannot(self, what: str, error: OSError) -> StorageError:
         return StorageError(

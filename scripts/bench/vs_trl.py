@@ -1,8 +1,8 @@
-"""`dpo train` against TRL's DPOTrainer on the same token ids, in one run, turn by turn: same numbers, speed, memory.
+"""`dpo train` and `dpo precompute-ref` against TRL's DPOTrainer on the same token ids, in one run, turn by turn.
 
-Two parts. Parity: one batch of 8 pairs, 8 steps at lr 5e-6 in fp32; losses and the first gradient norm must agree. Pace: one epoch
-over the pairs in batches of 8, several rounds, TRL with precomputed reference; prints pairs/s, peak memory and the ratio of each
-round. TRL runs in a virtual environment of its own (`make bench` makes it); this file is also the script that runs there.
+Parity: one batch of 8 pairs, 8 steps at lr 5e-6 in fp32; losses and the first gradient norm must agree. Pace: an epoch in batches of 8,
+several rounds, TRL with precomputed reference; prints pairs/s, peak memory and the ratio of each round. Reference: log-probs only, other
+rows in each round. TRL runs in a virtual environment of its own (`make bench` makes it); this file is also the script that runs there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCH = 8
 PARITY_STEPS = 8
 LR = 5e-6
 Result = dict[str, Any]
-"""`losses`, `grad_norms` (one a step), `pairs_per_second`, `peak_memory_gib`."""
+"""`losses`, `grad_norms` (one a step), `pairs_per_second`, `peak_memory_gib`; or `reference_s` and `reference` (chosen, rejected, ...)."""
 
 
 def main() -> None:
@@ -33,10 +33,12 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        if args.part != "pace":
+        if args.part in ("parity", "both"):
             parity(args, prepare(args, work / "parity", BATCH, args.parity_max_length))
-        if args.part != "parity":
+        if args.part in ("pace", "both"):
             pace(args, prepare(args, work / "pace", args.pairs, args.max_length))
+        if args.part == "reference":
+            reference(args, work)
 
 
 def arguments() -> argparse.Namespace:
@@ -48,8 +50,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", default="../shared/data/hh_helpful_base_dev_messages.jsonl", help="preference rows"
     )
-    parser.add_argument("--part", choices=["parity", "pace", "both"], default="both")
-    parser.add_argument("--pairs", type=int, default=32, help="pairs of the pace part")
+    parser.add_argument("--part", choices=["parity", "pace", "both", "reference"], default="both")
+    parser.add_argument("--pairs", type=int, default=32, help="pairs of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=512, help="tokens of the pace part's rows")
     parser.add_argument(
@@ -66,8 +68,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare(args: argparse.Namespace, work: Path, n: int, max_length: int) -> Result:
-    """Write n rows and their token ids as `dpo` makes them; TRL is given the ids, so tokenisation is out of the comparison."""
+def prepare(args: argparse.Namespace, work: Path, n: int, max_length: int, skip: int = 0) -> Result:
+    """Write n rows, after those to skip, and their token ids as `dpo` makes them; TRL is given the ids, so tokenisation is out of the comparison."""
     from dpo_cli.data.load import load_data
     from dpo_cli.data.tokenizer import load_tokenizer
     from dpo_cli.recipe.load import load
@@ -83,14 +85,20 @@ def prepare(args: argparse.Namespace, work: Path, n: int, max_length: int) -> Re
     )
     rows.write_text(Path(args.data).read_text())
     config = load(str(recipe)).recipe
-    groups = load_data(config.data, load_tokenizer(config.model)).train[:n]
+    groups = load_data(config.data, load_tokenizer(config.model)).train[skip : skip + n]
     kept = [int(group.source.rpartition(":")[2]) for group in groups]
     lines = rows.read_text().splitlines(keepends=True)
     rows.write_text("".join(lines[number - 1] for number in kept))
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
     parts = [(group.prompt, *group.completions) for group in groups]
     ids.write_text(json.dumps([{k: v.tolist() for k, v in zip(names, part, strict=True)} for part in parts]))
-    return {"recipe": str(recipe), "ids": str(ids), "n": n, "work": str(work), "model": config.model.name}
+    return {
+        "recipe": str(recipe),
+        "ids": str(ids),
+        "n": len(groups),
+        "work": str(work),
+        "model": config.model.name,
+    }
 
 
 def parity(args: argparse.Namespace, job: Result) -> None:
@@ -127,6 +135,49 @@ def pace(args: argparse.Namespace, job: Result) -> None:
         f"ratio: {statistics.median(speed):.2f}x the speed ({min(speed):.2f} to {max(speed):.2f}),"
         f" {statistics.median(memory):.0%} of the memory ({min(memory):.0%} to {max(memory):.0%})"
     )
+
+
+def reference(args: argparse.Namespace, work: Path) -> None:
+    """Print pairs/s of precomputing the reference alone; loading a model is left out on both sides."""
+    print(
+        f"reference, {args.precision}, {args.pairs} pairs a round of at most {args.max_length} tokens, TRL in batches of {BATCH}"
+    )
+    ratios, apart = [], []
+    for number in range(args.rounds):
+        job = prepare(args, work / f"reference{number}", args.pairs, args.max_length, number * args.pairs)
+        store = work / f"store{number}"
+        settings = [f"train.precision={args.precision}", f"reference.store={store}", "--json"]
+        ours = json.loads(
+            _output([sys.executable, "-m", "dpo_cli", "precompute-ref", job["recipe"], *settings])
+        )
+        theirs = start_trl(args, job | {"epochs": 0, "precision": args.precision})
+        ratios.append(theirs["reference_s"] / ours["seconds"])
+        apart.append(_apart(job, store, theirs["reference"]))
+        print(
+            f"  round {number + 1}: ours {job['n'] / ours['seconds']:.3f} pairs/s, TRL {job['n'] / theirs['reference_s']:.3f} pairs/s,"
+            f" {ratios[-1]:.2f}x; values within {apart[-1]:.1e} nats per token",
+            flush=True,
+        )
+    print(
+        f"ratio: {statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f}), {args.rounds * args.pairs} pairs"
+    )
+
+
+def _apart(job: Result, store: Path, theirs: list[float]) -> float:
+    """Give the largest difference of the store's values from TRL's, nats per token."""
+    import numpy as np
+
+    from dpo_cli.reference.segments import read_segment
+    from dpo_cli.types import TokenGroup
+
+    ours = {k: v for path in store.rglob("*.parquet") for k, v in read_segment(path).items()}
+    keys = []
+    for row in json.loads(Path(job["ids"]).read_text()):
+        prompt, *answers = (
+            np.array(row[name], np.int32) for name in ("prompt_ids", "chosen_ids", "rejected_ids")
+        )
+        keys += TokenGroup(prompt, tuple(answers), tuple(ids == ids for ids in answers)).keys
+    return max(abs(ours[key][0] - value) / ours[key][1] for key, value in zip(keys, theirs, strict=True))
 
 
 def run_ours(job: Result, overrides: list[str]) -> Result:
@@ -171,7 +222,7 @@ def run_trl(job: Result) -> Result:
     config = DPOConfig(
         output_dir=f"{job['work']}/trl",
         per_device_train_batch_size=BATCH,
-        num_train_epochs=job["epochs"],
+        num_train_epochs=job["epochs"] or 1,
         learning_rate=LR,
         lr_scheduler_type="constant",
         max_grad_norm=1.0,
@@ -189,9 +240,17 @@ def run_trl(job: Result) -> Result:
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     clock = _step_clock()
+    began = time.monotonic()
     trainer = _recording_trainer()(
         model=model, args=config, train_dataset=dataset, processing_class=tokenizer, callbacks=[clock]
     )
+    if not job["epochs"]:
+        seconds = time.monotonic() - began
+        columns = [trainer.train_dataset[name] for name in ("ref_chosen_logps", "ref_rejected_logps")]
+        return {
+            "reference_s": seconds,
+            "reference": [value for pair in zip(*columns, strict=True) for value in pair],
+        }
     trainer.train()
     seconds = clock.ended - clock.began
     return {

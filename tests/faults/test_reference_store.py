@@ -64,9 +64,9 @@ def start(
     )
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
+def ended(process: subprocess.Popen[str], timeout: float = 170) -> tuple[dict[str, Any], str]:
     """Wait for a process that should end well; give its JSON and what it said."""
-    out, err = process.communicate(timeout=170)
+    out, err = process.communicate(timeout=timeout)
     assert process.returncode == 0, err
     return json.loads(out), err
 

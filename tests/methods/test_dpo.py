@@ -65,6 +65,7 @@ def test_loss_has_its_closed_form_where_policy_is_reference() -> None:
     config = DPOConfig(label_smoothing=0.2)
     out = method.loss(values, values, config)
 
+    assert method.at_reference is not None
     assert out.terms[0].losses.item() == pytest.approx(method.at_reference(config))
     assert out.metrics["rewards/accuracies"].item() == 0  # a tie is not a win
 

@@ -1,0 +1,54 @@
+"""SimPO: the length-normalised log-prob is the reward, no reference. Meng et al. 2024, arXiv:2405.14734."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt
+
+from dpo_cli.methods._base import Method, pairs, reward_metrics
+from dpo_cli.types import LogProbs, LossOutput, Term
+
+
+@dataclass
+class SimPOConfig:
+    """Knobs of SimPO."""
+
+    name: str = "simpo"
+    """Selects the method."""
+    beta: Annotated[float, Gt(0)] = 2.0
+    """Scale of the reward, in reward units per nat of mean log-prob; usually 2 to 10. Larger separates pairs harder."""
+    gamma: Annotated[float, Ge(0)] = 1.0
+    """Target margin in reward units, usually 0.5 to 1.5. Larger asks for more distance."""
+    gamma_beta_ratio: Annotated[float, Ge(0)] | None = None
+    """The same as a share of beta, as SimPO's own repository states it (0.25 to 0.5); null uses gamma."""
+
+
+def simpo_loss(policy: LogProbs, reference: LogProbs | None, config: SimPOConfig) -> LossOutput:
+    """-log sigma(beta (mean_w - mean_l) - gamma)   (eq. 6; mean_w: mean log-prob of the chosen completion's tokens, nats).
+
+    Args:
+        policy: log-probs of chosen, rejected, chosen, ..., (2B,), with gradient.
+        reference: not used.
+        config: beta and gamma.
+
+    Returns:
+        One loss a pair and the reward metrics; rewards are beta times the mean log-prob.
+    """
+    import torch.nn.functional as F
+
+    ratio = config.gamma_beta_ratio
+    gamma = config.gamma if ratio is None else ratio * config.beta
+    chosen, rejected = pairs(config.beta * policy.mean)
+    losses = -F.logsigmoid(chosen - rejected - gamma)
+    return LossOutput((Term(losses),), reward_metrics(chosen, rejected, policy))
+
+
+METHOD = Method(
+    config=SimPOConfig,
+    data="pairs",
+    needs_reference=False,
+    loss=simpo_loss,
+    paper="SimPO, arXiv:2405.14734",
+)
