@@ -11,7 +11,7 @@ import torch
 
 from dpo_cli.evaluate.baselines import Baselines, baselines
 from dpo_cli.evaluate.statistics import Interval, accuracy_interval
-from dpo_cli.methods._base import Method
+from dpo_cli.methods._base import Method, mean_loss
 from dpo_cli.types import LogProbs, TokenGroup
 
 Sums = Sequence[tuple[float, int]]
@@ -92,7 +92,7 @@ def evaluate_pairs(
         accuracy=float(correct.mean()),
         ci=accuracy_interval(correct, clusters),
         margin=float(margins.mean()),
-        loss=float(sum(term.weight * term.losses.mean() for term in out.terms)),
+        loss=float(mean_loss(out, scored)),
         ties=int((np.abs(margins) <= tie).sum()),
         baselines=baselines(groups, None if reference is None else reference.total.numpy()),
         metrics={name: float(values.double().mean()) for name, values in out.metrics.items()},

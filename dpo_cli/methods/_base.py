@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.types import DataKind, LogProbs, LossOutput
+from dpo_cli.errors import Problem
+from dpo_cli.types import DataKind, LogProbs, LossOutput, Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,13 +28,25 @@ class Method:
     """(policy, reference, config) -> LossOutput; completions in group order, N = 2B for pairs: chosen, rejected, chosen, ..."""
     paper: str
     """Title and arXiv number."""
-    at_reference: Callable[[Any], float] | None = None
-    """Config -> the loss where policy = reference, in closed form: the self-test before step 1. None without a reference."""
+    at_reference: Callable[[Any], float | None] | None = None
+    """Config -> the loss where policy = reference, in closed form, or None where it has none: the self-test before step 1.
+    None without a reference."""
+    problems: Callable[[Any], list[Problem]] = lambda config: []
+    """Config -> contradictions between its knobs, each placed at the dotted key to change (`method.loss`)."""
 
 
 def pairs(values: Tensor) -> tuple[Tensor, Tensor]:
     """Split (2B,) values in group order into chosen (B,) and rejected (B,)."""
     return values[0::2], values[1::2]
+
+
+def mean_loss(out: LossOutput, scored: LogProbs) -> Tensor:
+    """Give the loss of these pairs alone, (): each term's mean over its own unit (pairs, or tokens of the chosen completions)."""
+    import torch
+
+    chosen_tokens, _ = pairs(scored.tokens)
+    units: dict[Unit, int | Tensor] = {"example": len(chosen_tokens), "token": chosen_tokens.sum()}
+    return torch.stack([term.weight * term.losses.sum() / units[term.unit] for term in out.terms]).sum()
 
 
 def reward_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> dict[str, Tensor]:

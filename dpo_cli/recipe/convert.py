@@ -29,7 +29,7 @@ _ELSEWHERE = {
     "model_name_or_path": "model.name",
     "dataset_name": "data.train",
     "report_to": "log.trackers",
-    "loss_type": "method.name",
+    "loss_type": "method.loss",
 }
 """What other trainers call our keys."""
 

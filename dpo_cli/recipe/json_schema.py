@@ -67,8 +67,10 @@ def _option(option: Option) -> dict[str, Any]:
         item = [_option(o) for o in options(get_args(base)[0])]
         return {"type": "array", "items": item[0], **_lengths("Items", extras)}
     if origin is dict:
-        values = options(get_args(base)[1])[0]
-        return {"type": "object", **({} if values.base is Any else {"additionalProperties": _option(values)})}
+        names, values = (options(part)[0] for part in get_args(base))
+        known = {"propertyNames": _option(names)} if get_origin(names.base) is Literal else {}
+        typed = {} if values.base is Any else {"additionalProperties": _option(values)}
+        return {"type": "object", **known, **typed}
     if base is Any:
         return {}
     bounds = {

@@ -22,7 +22,15 @@ INERT_TRAIN = ("output_dir", "resume", "eval_every", "save_every", "samples", "k
 
 def problems(recipe: Recipe) -> list[Problem]:
     """List contradictions between keys; each names the key to change."""
-    return [*_unsupported(recipe), *_data(recipe), *_steps(recipe), *_reference(recipe), *_name(recipe)]
+    method = methods.get(recipe.method.name).problems(recipe.method)
+    return [
+        *_unsupported(recipe),
+        *_data(recipe),
+        *method,
+        *_steps(recipe),
+        *_reference(recipe),
+        *_name(recipe),
+    ]
 
 
 def _unsupported(recipe: Recipe) -> list[Problem]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from dpo_cli.errors import StorageError
-from dpo_cli.methods._base import Method
+from dpo_cli.methods._base import Method, mean_loss
 from dpo_cli.modeling.logprobs import Scorer, score
 from dpo_cli.reference.spot import MEAN_NATS_PER_TOKEN
 from dpo_cli.train.loop import ReferenceSource
@@ -32,11 +32,7 @@ def check_start(
     with torch.no_grad(), autocast():
         policy = score(scorer.eval(), scorer.layout(groups))
     theirs = reference.lookup(groups, policy.total.device)
-    loss = (
-        torch.stack([term.weight * term.losses.mean() for term in method.loss(policy, theirs, config).terms])
-        .sum()
-        .item()
-    )
+    loss = mean_loss(method.loss(policy, theirs, config), policy).item()
     off = (policy.total - theirs.total).abs() / policy.tokens
     mean, worst, limit = off.mean().item(), off.max().item(), MEAN_NATS_PER_TOKEN[precision]
     if not (mean <= limit and worst <= 10 * limit):
@@ -52,4 +48,5 @@ def check_start(
             "train.resume=never if the model folder changed; else reference.store=<a new folder>",
         )
     told = f"self-test: policy = reference to {mean:.1e} nats per token, loss {loss:.4f}"
-    return told if method.at_reference is None else f"{told} (closed form {method.at_reference(config):.4f})"
+    closed_form = None if method.at_reference is None else method.at_reference(config)
+    return told if closed_form is None else f"{told} (closed form {closed_form:.4f})"
