@@ -28,7 +28,7 @@ def test_ls_names_method_paper_data_and_purpose() -> None:
 def test_show_prints_one_json_object_with_overrides_applied() -> None:
     recipe = json.loads(run("recipes", "show", "quickstart", "optim.lr=3e-6", "--json"))
     assert recipe["optim"]["lr"] == 3e-6
-    assert recipe["method"] == {"name": "dpo", "beta": 0.1} | recipe["method"]
+    assert recipe["method"] | {"name": "dpo", "beta": 0.1, "loss": "sigmoid"} == recipe["method"]
 
 
 def test_show_prints_a_recipe_that_loads(tmp_path: Path) -> None:
