@@ -145,17 +145,22 @@ def _text(path: Path, name: str) -> str:
 
 
 def merge(base: Tree, over: Tree, key: Key = ()) -> None:
-    """Lay `over` on `base`: groups merge, lists and values replace."""
+    """Lay `over` on `base`: groups merge, lists and values replace, and another method starts from its own defaults."""
     for name, value in _at(over, key).items():
         here = (*key, name)
         old = _at(base, key).get(name)
-        if isinstance(old, dict) and isinstance(value, dict):
+        if isinstance(old, dict) and isinstance(value, dict) and not _is_another_method(here, old, value):
             base.marks[here] = over.marks[here]
             merge(base, over, here)
             continue
         _at(base, key)[name] = value
         base.marks = {k: mark for k, mark in base.marks.items() if k[: len(here)] != here}
         base.marks.update({k: mark for k, mark in over.marks.items() if k[: len(here)] == here})
+
+
+def _is_another_method(key: Key, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Tell whether a parent's knobs belong to another method: DPO's beta is not SimPO's."""
+    return key == ("method",) and "name" in new and new["name"] != old.get("name", "dpo")
 
 
 def _at(tree: Tree, key: Key) -> dict[str, Any]:

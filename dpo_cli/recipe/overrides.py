@@ -1,6 +1,7 @@
 """`key=value` and `~key` from the command line, laid on a recipe's tree.
 
-A value replaces what was there, a whole group too: `method={name: dpo}` starts from that method's defaults.
+A value replaces what was there, a whole group too: `method={name: dpo}` starts from that method's defaults, and so does
+`method.name=simpo` on a recipe of another method.
 """
 
 from __future__ import annotations
@@ -57,9 +58,18 @@ def _key(name: str) -> Key:
 def _set(tree: Tree, key: Key, new: Tree, where: str) -> None:
     group = _walk(tree, key[:-1], where, new.mark(()))
     _check_step(group, key, where)
+    if key == ("method", "name") and group.get("name", "dpo") != new.values:
+        _leave_method(tree, group)
     group[key[-1]] = new.values
     _forget(tree, key)
     tree.marks.update({(*key, *below): mark for below, mark in new.marks.items()})
+
+
+def _leave_method(tree: Tree, group: dict[str, Any]) -> None:
+    """Drop the knobs that files gave another method; DPO's beta is not SimPO's. Overrides were meant for this one."""
+    for name in [name for name in group if tree.mark(("method", name)).origin != "override"]:
+        del group[name]
+        _forget(tree, ("method", name))
 
 
 def _delete(tree: Tree, key: Key, where: str) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from dpo_cli.errors import RecipeError
+from dpo_cli.methods.dpo import DPOConfig
+from dpo_cli.methods.simpo import SimPOConfig
 from dpo_cli.recipe.load import load, run_name
 from tests.recipe.build import MINIMAL, load_text, refusals, write
 
@@ -195,3 +197,16 @@ def test_recipes_are_found_by_name_or_refused_with_the_nearest(tmp_path: Path) -
 
 def test_origins_are_json(tmp_path: Path) -> None:
     assert json.loads(json.dumps(load_text(tmp_path, MINIMAL).origin))["model.name"].endswith(":1")
+
+
+def test_another_method_starts_from_its_own_defaults(tmp_path: Path) -> None:
+    write(tmp_path, MINIMAL + "method: {name: dpo, beta: 0.3, label_smoothing: 0.1}\n", "parent.yaml")
+    child = write(tmp_path, "extends: parent.yaml\nmethod: {name: simpo}\n", "child.yaml")
+    same = write(tmp_path, "extends: parent.yaml\nmethod: {label_smoothing: 0.2}\n", "same.yaml")
+
+    assert load(str(child)).recipe.method == SimPOConfig()
+    assert load(str(same)).recipe.method == DPOConfig(beta=0.3, label_smoothing=0.2)
+    parent = str(tmp_path / "parent.yaml")
+    assert load(parent, ["method.name=simpo"]).recipe.method == SimPOConfig()
+    assert load(parent, ["method.beta=4", "method.name=simpo"]).recipe.method == SimPOConfig(beta=4)
+    assert load(parent, ["method.name=dpo"]).recipe.method == DPOConfig(beta=0.3, label_smoothing=0.1)
