@@ -22,8 +22,8 @@ Message = Mapping[str, Any]
 Text = str | Sequence[Message]
 """A piece of conversation: raw text, or chat messages."""
 
-DataKind = Literal["pairs"]
-"""What a method eats: `pairs` are groups of two completions, the preferred one first."""
+DataKind = Literal["pairs", "labelled", "targets"]
+"""What a method eats: groups of two completions, the preferred one first; one completion with a label; one completion to imitate."""
 
 Unit = Literal["example", "token"]
 
@@ -39,6 +39,8 @@ class Example:
     """`file:line` (or `name[row]`), for messages to the user."""
     tools: Sequence[Mapping[str, Any]] | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    label: bool | None = None
+    """Whether the one completion is wanted; None where completions are ranked, or a target."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,8 @@ class TokenGroup:
     masks: tuple[np.ndarray, ...]
     """Which of those tokens are scored, K arrays (C_k,) bool, each with at least one true."""
     source: str = ""
+    label: bool | None = None
+    """Whether the one completion is wanted; None where completions are ranked, or a target."""
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -69,6 +73,12 @@ class TokenGroup:
     def n_tokens(self) -> int:
         """Tokens that the packed layout computes for this group: the prompt once, every completion once."""
         return len(self.prompt) + sum(len(ids) for ids in self.completions)
+
+    def only(self, members: Sequence[int], label: bool | None = None) -> TokenGroup:
+        """Give the group with some of its completions; their keys stay the same."""
+        chosen = ([side[k] for k in members] for side in (self.completions, self.masks))
+        completions, masks = (tuple(side) for side in chosen)
+        return TokenGroup(self.prompt, completions, masks, self.source, label)
 
     @property
     def scored(self) -> tuple[int, ...]:
@@ -94,6 +104,8 @@ class LogProbs:
     """Scored tokens, (N,) int64, at least 1."""
     per_token: Tensor | None = None
     """Log-probability of each scored token, completion after completion, (sum of tokens,), on request."""
+    labels: Tensor | None = None
+    """Which completions are wanted, (N,) bool, for methods that eat labelled ones."""
 
     @property
     def mean(self) -> Tensor:

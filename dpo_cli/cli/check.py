@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dpo_cli.data.serving import Serving
     from dpo_cli.data.show import Run
     from dpo_cli.recipe.load import Loaded
+    from dpo_cli.types import TokenGroup
 
 PART_STYLES = {"prompt": "dim", "context": "yellow", "scored": "bold green"}
 
@@ -31,11 +32,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Check recipe, data, tokenizer and template; show pairs as the model sees them; load no weights."""
+    from dpo_cli import methods
     from dpo_cli.data.encode import Encoder
     from dpo_cli.data.serving import check_serving
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
     serving = check_serving(folder, tokenizer, data.train)
+    advice = methods.get(loaded.recipe.method.name).advice
+    data.report.advice = advice(loaded.recipe.method, data.train) if advice else []
     rows = data.train_rows[:show]
     text, ids = Encoder(tokenizer, loaded.recipe.data).serving_prompt(data.train_rows[0].example)
     following = shlex.join(["dpo", "train", recipe, *(overrides or [])])
@@ -63,6 +67,7 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     Raises:
         UserError: whatever is wrong with them.
     """
+    from dpo_cli import methods
     from dpo_cli.recipe.load import load
 
     # The recipe first: a typo is told before transformers is imported.
@@ -76,7 +81,8 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     folder = model_folder(model.name, model.revision, weights=False)
     check_generation_config(folder)
     tokenizer = load_tokenizer(replace(model, name=str(folder)))
-    return loaded, folder, tokenizer, load_data(loaded.recipe.data, tokenizer)
+    kind = methods.get(loaded.recipe.method.name).data
+    return loaded, folder, tokenizer, load_data(loaded.recipe.data, tokenizer, kind)
 
 
 def _print_report(
@@ -112,10 +118,17 @@ def print_row(console: Console, row: DataRow, tokenizer: PreTrainedTokenizerBase
 
     console.print(escaped(f"row {row.group.source}"))
     _print_run(console, prompt_run(row.group, tokenizer), separator)
-    for k, name in enumerate(("chosen", "rejected")):
+    for k, name in enumerate(completion_names(row.group)):
         console.print(f"  {name}: {len(row.group.completions[k])} tokens, {row.group.scored[k]} scored")
         for run in completion_runs(row.group, k, tokenizer):
             _print_run(console, run, separator)
+
+
+def completion_names(group: TokenGroup) -> tuple[str, ...]:
+    """Say what a group's completions are."""
+    if len(group.completions) == 2:
+        return ("chosen", "rejected")
+    return ("completion" if group.label is None else "wanted" if group.label else "not wanted",)
 
 
 def _print_run(console: Console, run: Run, separator: str) -> None:

@@ -129,7 +129,7 @@ def _check_columns(rows: Sequence[PlacedRow], layout: Format, key: str) -> None:
 def _check_pair(example: Example) -> None:
     if any(_is_blank(completion) for completion in example.completions):
         raise SkipRow(Reason.EMPTY)
-    if example.completions[0] == example.completions[1]:
+    if len(example.completions) == 2 and example.completions[0] == example.completions[1]:
         raise SkipRow(Reason.IDENTICAL)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dpo_cli.data import cache
 from dpo_cli.data.detect import parse_rows
 from dpo_cli.data.encode import Encoder
+from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, mismatched
 from dpo_cli.data.read import read_source
 from dpo_cli.data.report import Report, SourceReport
 from dpo_cli.data.rows import Problems
@@ -20,7 +21,7 @@ from dpo_cli.data.tokenizer import tokenizer_digest
 from dpo_cli.data.truncate import Encoded
 from dpo_cli.errors import DataError
 from dpo_cli.metrics.progress import progress
-from dpo_cli.types import Example, TokenGroup
+from dpo_cli.types import DataKind, Example, TokenGroup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,6 +53,8 @@ class Data:
     eval_rows: list[DataRow]
     test_rows: list[DataRow]
     report: Report
+    mismatched: list[TokenGroup] = field(default_factory=list)
+    """For labelled rows: each one's prompt with the completion of another prompt, in the order of `train_rows`."""
 
     @property
     def train(self) -> list[TokenGroup]:
@@ -77,15 +80,19 @@ class _Loaded:
     source: Source
     examples: list[Example]
     report: SourceReport
+    kind: DataKind = "pairs"
     rows: list[DataRow] = field(default_factory=list)
 
 
-def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> Data:
+def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, kind: DataKind = "pairs") -> Data:
     """Read, parse, tokenise and split all sources of a recipe; tokenising shows its progress.
+
+    Training rows become what the method eats. Held-out pairs stay pairs, whatever the method: all are measured by the same figures.
 
     Args:
         data: the recipe's data group.
         tokenizer: from `load_tokenizer`.
+        kind: what the method eats.
 
     Raises:
         DataError: files, lines or rows that cannot be used, all at once; no usable rows; a leak with `fail_on_leak`.
@@ -98,11 +105,13 @@ def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> Data:
         *(("eval", f"data.eval[{i}]", source) for i, source in enumerate(data.eval)),
     ]
     loaded = [_parse(role, key, source, has_template, problems) for role, key, source in sources]
+    for item, (_, key, _) in zip(loaded, sources, strict=True):
+        _check_kind(item, key, kind, problems)
     problems.raise_any()
     _encode(loaded, data, tokenizer)
     for item in loaded:
         _check_usable(item.report)
-    return _deal(loaded, data)
+    return _in_kind(_deal(loaded, data), kind, data.max_length)
 
 
 def _parse(role: Role, key: str, source: Source, has_template: bool, problems: Problems) -> _Loaded:
@@ -118,7 +127,15 @@ def _parse(role: Role, key: str, source: Source, has_template: bool, problems: P
     )
     report.dropped = {str(reason): n for reason, n in parsed.dropped.items() if n}
     report.first = {str(reason): place for reason, place in parsed.first_dropped.items()}
-    return _Loaded(role, source, parsed.examples, report)
+    return _Loaded(role, source, parsed.examples, report, parsed.format.kind)
+
+
+def _check_kind(item: _Loaded, key: str, kind: DataKind, problems: Problems) -> None:
+    if item.kind in FEEDS[kind]:
+        return
+    eaters = " or ".join(f"one for {wanted}" for wanted, sources in FEEDS.items() if item.kind in sources)
+    what = f"'{item.source.path}' holds {WORDS[item.kind]}, the method takes {WORDS[kind]}"
+    problems.add(f"{key}.path", what, f"another method.name ({eaters}), or other rows")
 
 
 def _encode(loaded: Sequence[_Loaded], data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -142,7 +159,8 @@ def _keep(item: _Loaded, results: Sequence[Encoded]) -> None:
     for example, result in zip(item.examples, results, strict=True):
         item.report.count(result.reason and str(result.reason), result.notes, example.source)
         if result.group is not None:
-            item.rows.append(DataRow(example, result.group, item.source.path, prompt_key(example)))
+            group = replace(result.group, label=example.label)
+            item.rows.append(DataRow(example, group, item.source.path, prompt_key(example)))
     item.report.describe([row.group for row in item.rows])
 
 
@@ -180,6 +198,18 @@ def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
         what = f"{report.leaked} held-out rows share a prompt with the training rows"
         raise DataError.of("data.eval", what, "remove them, or data.fail_on_leak=false")
     return Data(parts["train"], parts["eval"], parts["test"], report)
+
+
+def _in_kind(dealt: Data, kind: DataKind, max_length: int) -> Data:
+    """Give the training rows as the method eats them, and their mismatched partners where it needs some."""
+    if kind == "pairs":
+        return dealt
+    rows = [replace(row, group=group) for row in dealt.train_rows for group in as_kind(row.group, kind)]
+    partners: list[TokenGroup] = []
+    if kind == "labelled":
+        groups, prompts = [row.group for row in rows], [row.prompt_key for row in rows]
+        partners = mismatched(groups, prompts, max_length)
+    return replace(dealt, train_rows=rows, mismatched=partners)
 
 
 def _audit(report: Report, rows: Sequence[DataRow], parts: dict[str, list[DataRow]]) -> None:

@@ -40,9 +40,11 @@ class SourceReport:
     """Place of the first row of each entry of `dropped` and `notes`."""
     unused_columns: list[str] = field(default_factory=list)
     lengths: dict[str, list[int]] = field(default_factory=dict)
-    """Tokens of `prompt`, `chosen`, `rejected`: median, 95th percentile, longest."""
-    longer_wins: float = 0.5
-    """Share of kept pairs whose chosen completion has more scored tokens; equal lengths count half."""
+    """Tokens of `prompt`, `chosen`, `rejected` (or `completion`): median, 95th percentile, longest."""
+    longer_wins: float | None = None
+    """Share of kept pairs whose chosen completion has more scored tokens; equal lengths count half. None without pairs."""
+    wanted: float | None = None
+    """Share of labelled completions that are wanted; None without labels."""
 
     def count(self, reason: str | None, notes: Note, place: str) -> None:
         """Count one row: dropped for a reason, or kept with notes."""
@@ -57,16 +59,16 @@ class SourceReport:
 
     def describe(self, groups: Sequence[TokenGroup]) -> None:
         """Fill in lengths and the share of longer winners from the kept groups."""
-        columns = {
-            "prompt": [len(group.prompt) for group in groups],
-            "chosen": [group.scored[0] for group in groups],
-            "rejected": [group.scored[1] for group in groups],
-        }
-        if groups:
-            self.lengths = {
-                name: np.quantile(n, QUANTILES).astype(int).tolist() for name, n in columns.items()
-            }
+        if not groups:
+            return
+        names = ("chosen", "rejected") if len(groups[0].completions) == 2 else ("completion",)
+        columns = {"prompt": [len(group.prompt) for group in groups]}
+        columns |= {name: [group.scored[k] for group in groups] for k, name in enumerate(names)}
+        self.lengths = {name: np.quantile(n, QUANTILES).astype(int).tolist() for name, n in columns.items()}
+        if len(names) == 2:
             self.longer_wins = longer_wins(groups)
+        labels = [group.label for group in groups if group.label is not None]
+        self.wanted = sum(labels) / len(labels) if labels else None
 
     def lines(self) -> list[str]:
         """Say it in words, one fact a line."""
@@ -82,7 +84,10 @@ class SourceReport:
         if self.lengths:
             told = ", ".join(f"{name} {a:,} / {b:,} / {c:,}" for name, (a, b, c) in self.lengths.items())
             facts.append(f"tokens (median / 95% / longest): {told}")
+        if self.longer_wins is not None:
             facts.append(f"the longer answer is the chosen one in {self.longer_wins:.0%} of pairs")
+        if self.wanted is not None:
+            facts.append(f"{self.wanted:.0%} of the completions are wanted (label true)")
         return [head, *(f"  {fact}" for fact in facts)]
 
 
@@ -100,9 +105,12 @@ class Report:
     repeated: int = 0
     """Rows that repeat an earlier one word for word."""
 
+    advice: list[str] = field(default_factory=list)
+    """What the method says of its settings on these rows."""
+
     def warnings(self) -> list[str]:
         """Say what deserves a look, in words."""
-        told = []
+        told = list(self.advice)
         if self.leaked:
             told.append(f"{_count(self.leaked, 'held-out row')} share a prompt with the training rows")
         if self.contradictions:

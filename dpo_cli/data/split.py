@@ -18,12 +18,18 @@ def prompt_key(example: Example) -> str:
 
 def pair_key(example: Example) -> str:
     """Give a digest of prompt and completions in their order."""
-    return _digest([_canonical(text) for text in (example.prompt, *example.completions)])
+    return _digest(
+        [_canonical(text) for text in (example.prompt, *example.completions)] + _label(example.label)
+    )
 
 
-def swapped_key(example: Example) -> str:
-    """Give the `pair_key` of the opposite preference."""
-    return _digest([_canonical(text) for text in (example.prompt, *reversed(example.completions))])
+def swapped_key(example: Example) -> str | None:
+    """Give the `pair_key` of the opposite preference, or of the opposite label; None for a target, which has none."""
+    if len(example.completions) == 1 and example.label is None:
+        return None
+    opposite = None if example.label is None else not example.label
+    texts = (example.prompt, *reversed(example.completions))
+    return _digest([_canonical(text) for text in texts] + _label(opposite))
 
 
 def part_of(key: str, eval_share: float, test_share: float, seed: int) -> Part:
@@ -42,6 +48,10 @@ def copies(key: str, weight: float) -> int:
 def fraction(key: str) -> float:
     """Give a number in [0, 1) that is uniform over keys."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest()) / 2**48
+
+
+def _label(label: bool | None) -> list[object]:
+    return [] if label is None else [label]
 
 
 def _canonical(text: Text) -> object:

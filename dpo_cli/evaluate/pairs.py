@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dpo_cli.evaluate.baselines import Baselines, baselines
 from dpo_cli.evaluate.statistics import Interval, accuracy_interval
-from dpo_cli.methods._base import Method, mean_loss
+from dpo_cli.methods._base import Method, mean_loss, pairs, reward_metrics
 from dpo_cli.types import LogProbs, TokenGroup
 
 Sums = Sequence[tuple[float, int]]
@@ -22,22 +23,28 @@ class Evaluation:
     """Held-out pairs in figures."""
 
     n: int
-    accuracy: float
-    """Share of pairs whose chosen completion has the higher reward; ties count as wrong."""
+    accuracy: float | None
+    """Share of pairs whose chosen completion has the higher reward, ties count as wrong; of labelled completions the AUC."""
     ci: Interval | None
     """95% interval over prompts; None with fewer than two prompts."""
     margin: float
-    """Mean reward of chosen minus rejected."""
+    """Mean reward of chosen minus rejected; where there is only one kind, the mean reward."""
     loss: float
     ties: int
-    baselines: Baselines
+    baselines: Baselines | None
     metrics: dict[str, float]
     """Means of everything the method reports, without prefix."""
+    what: str = "reward accuracy"
+    """Name of the figure in `accuracy`, or of that in `margin` where there is none."""
 
     def as_metrics(self) -> dict[str, float]:
         """Give full metric names and values for the sinks."""
         values = {f"eval/{name}": value for name, value in self.metrics.items()}
-        values |= {"eval/loss": self.loss, "eval/longer_wins": self.baselines.longer_wins}
+        values["eval/loss"] = self.loss
+        if self.baselines is not None:
+            values["eval/longer_wins"] = self.baselines.longer_wins
+        elif self.accuracy is not None:
+            values["eval/auc"] = self.accuracy
         if self.ci is not None:
             values |= {
                 "eval/rewards/accuracies_ci_lo": self.ci[0],
@@ -53,9 +60,10 @@ class Evaluation:
             "n": self.n,
             "margin": self.margin,
             "loss": self.loss,
-            "longer_wins": self.baselines.longer_wins,
+            "what": self.what,
+            "longer_wins": self.baselines and self.baselines.longer_wins,
             "ties": self.ties,
-            "reference_wins": self.baselines.reference_total,
+            "reference_wins": self.baselines and self.baselines.reference_total,
         }
 
 
@@ -84,16 +92,31 @@ def evaluate_pairs(
         torch.tensor([total for total, _ in flat], dtype=torch.float32),
         torch.tensor([tokens for _, tokens in flat]),
     )
-    out = method.loss(scored, reference, config)
-    margins = out.metrics["rewards/margins"].double().numpy()
+    loss, metrics = _judged(scored, reference, method, config)
+    margins = metrics["rewards/margins"].double().numpy()
     correct = (margins > tie).astype(np.float64)
     return Evaluation(
         n=len(groups),
         accuracy=float(correct.mean()),
         ci=accuracy_interval(correct, clusters),
         margin=float(margins.mean()),
-        loss=float(mean_loss(out, scored)),
+        loss=loss,
         ties=int((np.abs(margins) <= tie).sum()),
         baselines=baselines(groups, None if reference is None else reference.total.numpy()),
-        metrics={name: float(values.double().mean()) for name, values in out.metrics.items()},
+        metrics={name: float(values.double().nanmean()) for name, values in metrics.items()},
     )
+
+
+def _judged(
+    scored: LogProbs, reference: LogProbs | None, method: Method, config: Any
+) -> tuple[float, dict[str, Tensor]]:
+    """Give a method's loss and its metrics on pairs; one that eats no pairs gets of each what it would train on."""
+    if method.reward is None:
+        out = method.loss(scored, reference, config)
+        return float(mean_loss(out, scored)), out.metrics
+    metrics = reward_metrics(*pairs(method.reward(scored, reference, config)), scored)
+    if method.data == "targets":
+        eaten = LogProbs(scored.total[0::2], scored.tokens[0::2])
+    else:
+        eaten = replace(scored, labels=torch.arange(len(scored.total)) % 2 == 0)
+    return float(mean_loss(method.loss(eaten, reference, config), eaten, 1)), metrics

@@ -5,12 +5,12 @@ No torch import at the top: recipes are checked without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dpo_cli.errors import Problem
-from dpo_cli.types import DataKind, LogProbs, LossOutput, Unit
+from dpo_cli.types import DataKind, LogProbs, LossOutput, TokenGroup, Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +24,9 @@ class Method:
     """Dataclass of the method's knobs, each with a docstring; its `name` field is the method's name."""
     data: DataKind
     needs_reference: bool
-    loss: Callable[[LogProbs, LogProbs | None, Any], LossOutput]
-    """(policy, reference, config) -> LossOutput; completions in group order, N = 2B for pairs: chosen, rejected, chosen, ..."""
+    loss: Callable[..., LossOutput]
+    """(policy, reference, config) -> LossOutput; completions in group order, N = 2B for pairs: chosen, rejected, chosen, ...
+    With `prepare`, what that gave is the fourth argument."""
     paper: str
     """Title and arXiv number."""
     at_reference: Callable[[Any], float | None] | None = None
@@ -33,6 +34,22 @@ class Method:
     None without a reference."""
     problems: Callable[[Any], list[Problem]] = lambda config: []
     """Config -> contradictions between its knobs, each placed at the dotted key to change (`method.loss`)."""
+    prepare: Callable[[StepContext], Any] | None = None
+    """What the loss needs of the whole step, over all micro-batches and ranks, before the first backward; without gradient."""
+    reward: Callable[[LogProbs, LogProbs | None, Any], Tensor] | None = None
+    """(policy, reference, config) -> a reward for each completion, (N,): ranks held-out pairs where training rows are none.
+    None for methods of pairs, whose loss reports `rewards/margins`."""
+    advice: Callable[[Any, Sequence[TokenGroup]], list[str]] | None = None
+    """(config, training groups) -> what the user should know about these settings on these data, a line each."""
+
+
+class StepContext(Protocol):
+    """What `prepare` may ask of a step."""
+
+    def mean_mismatched_log_ratio(self) -> Tensor:
+        """Give the mean over the step's examples, on all ranks, of log pi - log pi_ref of their prompt with another
+        prompt's completion: nats, (), without gradient.
+        """
 
 
 def pairs(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,12 +57,18 @@ def pairs(values: Tensor) -> tuple[Tensor, Tensor]:
     return values[0::2], values[1::2]
 
 
-def mean_loss(out: LossOutput, scored: LogProbs) -> Tensor:
-    """Give the loss of these pairs alone, (): each term's mean over its own unit (pairs, or tokens of the chosen completions)."""
+def mean_loss(out: LossOutput, scored: LogProbs, completions: int = 2) -> Tensor:
+    """Give the loss of these groups alone, (): each term's mean over its own unit (groups, or tokens of their first completions).
+
+    Args:
+        out: what the method made of them.
+        scored: their completions' log-probs, group by group.
+        completions: of a group: two for pairs.
+    """
     import torch
 
-    chosen_tokens, _ = pairs(scored.tokens)
-    units: dict[Unit, int | Tensor] = {"example": len(chosen_tokens), "token": chosen_tokens.sum()}
+    tokens = scored.tokens[::completions]
+    units: dict[Unit, int | Tensor] = {"example": len(tokens), "token": tokens.sum()}
     return torch.stack([term.weight * term.losses.sum() / units[term.unit] for term in out.terms]).sum()
 
 

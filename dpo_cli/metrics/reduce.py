@@ -18,7 +18,7 @@ class Meter:
         """Name -> (2,) float64 on the device: sum, count."""
 
     def add(self, values: Mapping[str, Tensor], weight: float = 1.0) -> None:
-        """Count every value of each (B,) tensor `weight` times; 0 (a filler) counts nothing."""
+        """Count every value of each (B,) tensor `weight` times; 0 (a filler) counts nothing, and a nan says that there is no value."""
         import torch
 
         if not values:
@@ -28,10 +28,9 @@ class Meter:
         )  # (M, B): a few kernels, not a few per name
         table = table.to(_sum_dtype(table.device))
         if not weight:
-            table = torch.zeros_like(table)  # 0 * nan is nan
-        sums = torch.stack(
-            [table.sum(1) * weight, torch.full_like(table[:, 0], weight * table.shape[1])], dim=1
-        )
+            table = torch.full_like(table, torch.nan)  # 0 * inf is nan
+        counts = (~table.isnan()).sum(1)
+        sums = torch.stack([table.nansum(1), counts.to(table)], dim=1) * weight
         for name, pair in zip(values, sums.unbind(), strict=True):
             self._add(name, pair)
 

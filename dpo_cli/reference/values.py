@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -38,7 +37,7 @@ class ReferenceValues:
             if len(new) == len(group.keys):
                 waiting.append(group)
             elif new:
-                waiting.append(_only(group, new))
+                waiting.append(group.only(new))
         return waiting
 
     def of(self, groups: Iterable[TokenGroup]) -> dict[str, tuple[float, int]]:
@@ -55,12 +54,3 @@ class ReferenceValues:
         total = torch.tensor([total for total, _ in found], dtype=torch.float32)
         tokens = torch.tensor([tokens for _, tokens in found])
         return LogProbs(total.to(device, non_blocking=True), tokens.to(device, non_blocking=True))
-
-
-def _only(group: TokenGroup, members: Sequence[int]) -> TokenGroup:
-    """Give a group with some of its completions; their keys stay the same."""
-    return replace(
-        group,
-        completions=tuple(group.completions[k] for k in members),
-        masks=tuple(group.masks[k] for k in members),
-    )

@@ -15,6 +15,7 @@ from dpo_cli.data.load import Data, load_data
 from dpo_cli.data.plan import total_steps
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.evaluate.pairs import Evaluation, evaluate_pairs
+from dpo_cli.evaluate.unpaired import evaluate_unpaired
 from dpo_cli.metrics import terminal
 from dpo_cli.metrics.progress import progress
 from dpo_cli.metrics.terminal import say
@@ -74,10 +75,11 @@ class Parts:
         with progress("evaluation", len(groups)) as advance:
             policy = score_over_ranks(self.runtime, scorer or self.scorer, groups, budget, advance)
         reference = None if self.reference is None else self.reference.lookup(groups)
+        method, config = methods.get(self.recipe.method.name), self.recipe.method
+        if len(groups[0].completions) == 1:
+            return evaluate_unpaired(groups, policy, reference, method, config)
         clusters = [row.prompt_key for row in self.data.eval_rows]
-        return evaluate_pairs(
-            groups, clusters, policy, reference, methods.get(self.recipe.method.name), self.recipe.method
-        )
+        return evaluate_pairs(groups, clusters, policy, reference, method, config)
 
 
 def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
@@ -89,7 +91,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
     folder = model_folder(recipe.model.name, recipe.model.revision, weights=True)
     inspect_folder(folder)
     tokenizer = load_tokenizer(replace(recipe.model, name=str(folder)))
-    data = load_data(recipe.data, tokenizer)
+    data = load_data(recipe.data, tokenizer, methods.get(recipe.method.name).data)
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )
@@ -182,7 +184,7 @@ def _live(recipe: Recipe, runtime: Runtime, scorer: Scorer) -> LiveReference:
 def _values(
     recipe: Recipe, runtime: Runtime, model: ReferenceModel, data: Data, run_dir: Path
 ) -> ReferenceValues:
-    prepared = prepare(recipe, runtime, model, [*data.train, *data.eval], run_dir)
+    prepared = prepare(recipe, runtime, model, [*data.train, *data.mismatched, *data.eval], run_dir)
     facts = facts_of(data.train, prepared.values)
     if runtime.is_main:
         for line in [*prepared.lines(), *(facts.lines() if facts else [])]:

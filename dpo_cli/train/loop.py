@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,6 +54,8 @@ class Run:
     """An epoch's examples."""
     lengths: Sequence[int]
     """Tokens that each of them costs on the scorer's path."""
+    mismatched: Sequence[TokenGroup]
+    """Each example's prompt with another prompt's completion; empty where the method asks for none."""
     reference: ReferenceSource | None
     total_steps: int
     token_budget: int
@@ -87,6 +89,7 @@ def optimizer_step(run: Run) -> None:
     bins = micro_batches(examples, run.lengths, run.runtime.world, run.token_budget)[run.runtime.rank]
     units = count_units([run.groups[example] for example in examples])
     seed_step(train.seed, run.step, run.runtime.rank)
+    prepared = [run.method.prepare(Step(run, examples, bins))] if run.method.prepare else []
     run.model.train()
     n_computed = 0
     for number, members in enumerate(bins):
@@ -95,7 +98,7 @@ def optimizer_step(run: Run) -> None:
             row = run.scorer.layout(batch.groups)
             with run.runtime.autocast():
                 policy = score(run.model, row)
-            out = _loss(run, policy, batch)
+            out = _loss(run, policy, batch, prepared)
             loss = normalised(out, units) * batch.weight
             # DDP averages gradients over ranks: times the world size, the mean becomes the sum.
             run.runtime.backward(loss * run.runtime.world)
@@ -135,10 +138,43 @@ def _batch(run: Run, members: Sequence[int], examples: Sequence[int]) -> Batch:
     return Batch((run.groups[shortest],), weight=0.0)
 
 
-def _loss(run: Run, policy: LogProbs, batch: Batch) -> LossOutput:
+def _loss(run: Run, policy: LogProbs, batch: Batch, prepared: Sequence[Any]) -> LossOutput:
     reference = None if run.reference is None else run.reference.lookup(batch.groups, run.runtime.device)
     config: Any = run.recipe.method
-    return run.method.loss(policy, reference, config)
+    return run.method.loss(labelled(policy, batch.groups), reference, config, *prepared)
+
+
+def labelled(policy: LogProbs, groups: Sequence[TokenGroup]) -> LogProbs:
+    """Give log-probs with the groups' labels, where these have some."""
+    if any(group.label is None for group in groups):
+        return policy
+    labels = torch.tensor([bool(group.label) for group in groups])
+    return replace(policy, labels=labels.to(policy.total.device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step as `Method.prepare` sees it."""
+
+    run: Run
+    examples: Sequence[int]
+    bins: Sequence[Sequence[int]]
+    """This rank's micro-batches."""
+
+    def mean_mismatched_log_ratio(self) -> Tensor:
+        """Give the mean over the step's examples, on all ranks, of the mismatched completions' log-ratio: nats, ()."""
+        run = self.run
+        assert run.reference is not None, "a log-ratio needs a reference"
+        total = torch.zeros((), dtype=torch.float64, device=run.runtime.device)
+        run.model.eval()  # the drift is the model's, not that of a dropped-out copy
+        for members in self.bins:
+            batch = _batch(run, members, self.examples)
+            groups = [run.mismatched[member] for member in members] or list(batch.groups)
+            with torch.no_grad(), run.runtime.autocast():
+                policy = score(run.model, run.scorer.layout(groups))
+            reference = run.reference.lookup(groups, run.runtime.device)
+            total += (policy.total - reference.total).double().sum() * batch.weight
+        return (run.runtime.sum_over_ranks(total) / len(self.examples)).float()
 
 
 def _update(run: Run) -> None:

@@ -30,7 +30,9 @@ class Summary:
     ci: tuple[float, float] | None = None
     """95% interval of the accuracy over prompts."""
     n: int | None = None
-    """Held-out pairs."""
+    """Held-out rows."""
+    what: str = "reward accuracy"
+    """Name of the figure in `accuracy`."""
     loss: float | None = None
     longer_wins: float | None = None
     """Share of held-out pairs whose chosen completion is the longer one, ties half."""
@@ -81,16 +83,13 @@ def show(summary: Summary, console: Console | None = None) -> None:
 
 
 def _result(summary: Summary) -> list[tuple[str, str]]:
+    if summary.n is None:
+        return [("result", "nothing held out, so no figure: set data.split.eval or data.eval")]
     if summary.accuracy is None:
-        return [
-            (
-                "result",
-                "no held-out pairs, so no figure: set data.split.eval or data.eval",
-            )
-        ]
+        return [("result", f"held-out loss {summary.loss:.4f}   n={summary.n:,}")]
     interval = f" [{summary.ci[0]:.3f}, {summary.ci[1]:.3f}]" if summary.ci else ""
     loss = "" if summary.loss is None else f"   loss {summary.loss:.4f}"
-    rows = [("result", f"held-out reward accuracy {summary.accuracy:.3f}{interval}   n={summary.n:,}{loss}")]
+    rows = [("result", f"held-out {summary.what} {summary.accuracy:.3f}{interval}   n={summary.n:,}{loss}")]
     if summary.longer_wins is not None:
         rows.append(
             (

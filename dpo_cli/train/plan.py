@@ -24,18 +24,18 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         UserError: what would stop the run before its weights are loaded.
     """
     recipe = loaded.recipe
+    method = methods.get(recipe.method.name)
     chosen = choose_folder(loaded)
     folder = model_folder(recipe.model.name, recipe.model.revision, weights=False)
     check_generation_config(folder)
     tokenizer = load_tokenizer(replace(recipe.model, name=str(folder)))
     # Tokenised rows are normally kept; a dry run leaves nothing behind.
     with tempfile.TemporaryDirectory() as scratch:
-        data = load_data(replace(recipe.data, cache=scratch), tokenizer)
+        data = load_data(replace(recipe.data, cache=scratch), tokenizer, method.data)
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )
     per_step = sum(group.n_tokens for group in data.train) / len(data.train) * recipe.train.batch_size
-    method = methods.get(recipe.method.name)
     return {
         "recipe": str(loaded.path),
         "changed": {change.key: change.value for change in changed(loaded)},

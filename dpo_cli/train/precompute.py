@@ -105,7 +105,7 @@ def open_session(loaded: Loaded) -> Iterator[Session]:
         folder = model_folder(recipe.model.name, recipe.model.revision, weights=True)
         inspect_folder(folder)
         tokenizer = load_tokenizer(replace(recipe.model, name=str(folder)))
-        data = load_data(recipe.data, tokenizer)
+        data = load_data(recipe.data, tokenizer, methods.get(recipe.method.name).data)
         model = load_reference(recipe, runtime, folder, data.train, tokenizer)
         yield Session(recipe, runtime, data, model)
     finally:
@@ -118,7 +118,7 @@ def precompute(session: Session) -> Precomputed:
     Raises:
         StorageError: the store cannot be trusted, read or written, or holds other values than the model gives.
     """
-    groups = [row.group for row in session.rows]
+    groups = [row.group for row in session.rows] + session.data.mismatched
     prepared = prepare(session.recipe, session.runtime, session.model, groups, None)
     # All new: other batches must give the same values.
     checked = prepared.spot or session.check(groups, prepared.values, prepared.store)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from dpo_cli import methods
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import ModelError
 from dpo_cli.metrics.progress import progress
@@ -76,7 +77,8 @@ def foreign_folder(recipe: Recipe, policy: Path) -> Path | None:
         ModelError: there is no such model.
     """
     reference = recipe.reference
-    if reference.model is None or reference.source == "none":
+    needed = methods.get(recipe.method.name).needs_reference
+    if reference.model is None or reference.source == "none" or not needed:
         return None
     folder = model_folder(reference.model, reference.revision, weights=True, key="reference.model")
     return None if folder.resolve() == policy.resolve() else folder

@@ -72,6 +72,8 @@ def train(loaded: Loaded, command: str) -> Status:
 def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None:
     recipe, status = loaded.recipe, folder.status
     parts = build(recipe, runtime, folder.path)
+    advice = methods.get(recipe.method.name).advice
+    parts.data.report.advice = advice(recipe.method, parts.data.train) if advice else []
     for line in [*parts.data.report.warnings(), parts.choices.note]:
         _say(runtime, line)
     tracker = _tracker(parts)
@@ -132,6 +134,7 @@ def _assemble(parts: Parts, status: Status, tracker: WandbSink | None) -> tuple[
         optimizer=optimizer,
         method=methods.get(recipe.method.name),
         groups=groups,
+        mismatched=parts.data.mismatched,
         lengths=lengths_of(groups, parts.choices.path),
         reference=parts.reference,
         total_steps=parts.n_steps,
@@ -215,7 +218,8 @@ def _summary(
             "ci": trained.ci,
             "n": trained.n,
             "loss": trained.loss,
-            "longer_wins": trained.baselines.longer_wins,
+            "what": trained.what,
+            "longer_wins": trained.baselines and trained.baselines.longer_wins,
             "margin_trained": trained.margin,
             "margin_saved": measured.saved,
             "margin_bf16": measured.bf16,
@@ -252,7 +256,7 @@ def _card(parts: Parts, summary: Summary, trained: Evaluation | None, command: s
         recipe_yaml=to_yaml(recipe),
         command=command,
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-        reference_wins=None if trained is None else trained.baselines.reference_total,
+        reference_wins=trained.baselines.reference_total if trained and trained.baselines else None,
     )
 
 

@@ -32,7 +32,6 @@ def check_start(
     with torch.no_grad(), autocast():
         policy = score(scorer.eval(), scorer.layout(groups))
     theirs = reference.lookup(groups, policy.total.device)
-    loss = mean_loss(method.loss(policy, theirs, config), policy).item()
     off = (policy.total - theirs.total).abs() / policy.tokens
     mean, worst, limit = off.mean().item(), off.max().item(), MEAN_NATS_PER_TOKEN[precision]
     if not (mean <= limit and worst <= 10 * limit):
@@ -47,6 +46,9 @@ def check_start(
             what,
             "train.resume=never if the model folder changed; else reference.store=<a new folder>",
         )
-    told = f"self-test: policy = reference to {mean:.1e} nats per token, loss {loss:.4f}"
+    told = f"self-test: policy = reference to {mean:.1e} nats per token"
     closed_form = None if method.at_reference is None else method.at_reference(config)
-    return told if closed_form is None else f"{told} (closed form {closed_form:.4f})"
+    if closed_form is None:
+        return told
+    loss = mean_loss(method.loss(policy, theirs, config), policy).item()
+    return f"{told}, loss {loss:.4f} (closed form {closed_form:.4f})"

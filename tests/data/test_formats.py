@@ -20,21 +20,24 @@ def row(prompt=None, chosen=(), rejected=(), **fields):
 
 
 @pytest.mark.parametrize("layout", FORMATS, ids=lambda layout: layout.name)
-def test_sample_is_detected_as_its_own_format_and_gives_a_pair(layout: Format):
+def test_sample_is_detected_as_its_own_format_and_gives_what_its_kind_says(layout: Format):
     parsed = parse([layout.sample] * 2)
     assert parsed.format is layout
-    assert len(parsed.examples[0].completions) == 2
+    assert len(parsed.examples[0].completions) == (2 if layout.kind == "pairs" else 1)
+    assert (parsed.examples[0].label is None) == (layout.kind != "labelled")
     assert parsed.examples[0].source == "rows.jsonl:1"
     assert set(layout.columns) <= set(layout.sample)
 
 
 def test_all_formats_say_the_same_of_one_conversation():
     examples = [parse([layout.sample]).examples[0] for layout in FORMATS]
-    assert len({str((example.prompt, example.completions)) for example in examples}) == 1
+    assert len({str((example.prompt, example.completions[0])) for example in examples}) == 1
 
 
 def test_unknown_format_lists_the_known_ones():
-    with pytest.raises(RecipeError, match=r"unknown format 'nope'. Fix: one of: auto, hh, messages"):
+    with pytest.raises(
+        RecipeError, match=r"unknown format 'nope'. Fix: one of: auto, conversation, hh, labelled"
+    ):
         parse([row("p", "c", "r")], format="nope")
 
 

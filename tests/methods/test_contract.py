@@ -6,7 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ import torch
 from dpo_cli import methods
 from dpo_cli.methods._base import Method, mean_loss
 from dpo_cli.recipe.describe import field_docs
-from dpo_cli.types import LogProbs, LossOutput
+from dpo_cli.types import DataKind, LogProbs, LossOutput
 from tests.methods.cases import CONFIGS, IN_PARTS, part, random_pairs, with_gradient
 
 METHODS = {name: methods.get(name) for name in methods.names()}
@@ -36,10 +36,12 @@ def share(out: LossOutput, whole: LogProbs) -> torch.Tensor:
 def test_the_file_declares_a_method_of_its_name(name: str) -> None:
     method, config = METHODS[name], METHODS[name].config()
     assert isinstance(method, Method)
-    assert (config.name, method.data) == (name, "pairs")
+    assert config.name == name
+    assert method.data in get_args(DataKind)
+    assert (method.reward is None) == (method.data == "pairs"), "single completions are ranked by a reward"
     assert "arXiv:" in method.paper
     assert method.problems(config) == []
-    assert method.needs_reference == (method.at_reference is not None)
+    assert method.data != "pairs" or method.needs_reference == (method.at_reference is not None)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -18,7 +18,9 @@ from tests.train.small import small_run
 def test_a_live_reference_logs_the_same_losses(tmp_path: Path, path: str) -> None:
     cached, cached_log = small_run(tmp_path / "cached", path=path)
     live, live_log = small_run(tmp_path / "live", path=path)
-    live.reference = LiveReference(Scorer(tiny_llama(), "packed" if path == "packed" else "padded"), nullcontext)
+    live.reference = LiveReference(
+        Scorer(tiny_llama(), "packed" if path == "packed" else "padded"), nullcontext
+    )
     for run in (cached, live):
         fit(run)
 

@@ -55,14 +55,17 @@ def small_run(
     )
     recipe = load(str(folder / "small.yaml"), overrides).recipe
     runtime = Runtime("fp32")
-    groups = load_data(replace(recipe.data, cache=str(folder / "tokens")), byte_tokenizer()).train
+    method = methods.get(recipe.method.name)
+    data = load_data(replace(recipe.data, cache=str(folder / "tokens")), byte_tokenizer(), method.data)
+    groups = data.train
     model = tiny_llama(attention_dropout=dropout)
     scorer = Scorer(model, "packed" if path == "packed" else "padded")
-    sums = score_groups(scorer, groups, 4096, runtime.autocast)
+    known = [*groups, *data.mismatched]
+    sums = score_groups(scorer, known, 4096, runtime.autocast)
     reference = ReferenceValues(
         {
             key: value
-            for group, own in zip(groups, sums, strict=True)
+            for group, own in zip(known, sums, strict=True)
             for key, value in zip(group.keys, own, strict=True)
         }
     )
@@ -75,10 +78,11 @@ def small_run(
         scorer=scorer,
         model=scorer,
         optimizer=build_optimizer(scorer, recipe.optim),
-        method=methods.get("dpo"),
+        method=method,
         groups=groups,
+        mismatched=data.mismatched,
         lengths=[group.n_tokens for group in groups],
-        reference=reference,
+        reference=reference if method.needs_reference else None,
         total_steps=steps,
         token_budget=token_budget,
         events=events,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_cli.data.reasons import Reason
-from dpo_cli.types import Example, Message
+from dpo_cli.types import DataKind, Example, Message
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -47,6 +47,8 @@ class Format:
     """A row of this layout, for tests and the documentation."""
     is_text: bool
     """Whether completions are plain text, so that a source's `chat` can choose between raw text and messages."""
+    kind: DataKind = "pairs"
+    """What a row holds."""
 
 
 def text(row: Row, column: str) -> str:
@@ -85,6 +87,23 @@ def _message(turn: object, place: str) -> Message:
     if not isinstance(turn.get("content"), str):
         raise BadRow(f'"{place}.content" is {_kind(turn.get("content"))}, not text')
     return turn
+
+
+def label(row: Row, column: str) -> bool:
+    """Give a field that says whether a completion is wanted: true or false, 1 or 0.
+
+    Raises:
+        BadRow: absent, null or anything else; words such as "good" are not guessed at.
+    """
+    value = _present(row, column)
+    if value not in (True, False):
+        raise BadRow(f'"{column}" is {value!r}, not true or false (nor 1 or 0)')
+    return bool(value)
+
+
+def is_label(value: object) -> bool:
+    """Say whether a value is a label."""
+    return isinstance(value, bool | int) and value in (0, 1)
 
 
 def is_messages(value: object) -> bool:

@@ -1,0 +1,69 @@
+"""From what a data file holds to what a method eats: a pair is also two labelled completions, and one target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dpo_cli.types import DataKind, TokenGroup
+
+FEEDS: dict[DataKind, tuple[DataKind, ...]] = {
+    "pairs": ("pairs",),
+    "labelled": ("labelled", "pairs"),
+    "targets": ("targets", "pairs"),
+}
+"""What a method eats -> what it can be made from."""
+
+WORDS: dict[DataKind, str] = {
+    "pairs": "pairs (chosen and rejected)",
+    "labelled": "labelled completions (label true or false)",
+    "targets": "completions to imitate",
+}
+
+
+def as_kind(group: TokenGroup, kind: DataKind) -> list[TokenGroup]:
+    """Give what a method eats of one row: the same ids and masks, so that no reference log-prob is computed anew.
+
+    A pair gives KTO the chosen completion as wanted and the rejected one as not, SFT the chosen one.
+    """
+    if len(group.completions) < 2 or kind == "pairs":
+        return [group]
+    if kind == "targets":
+        return [group.only([0])]
+    return [group.only([0], label=True), group.only([1], label=False)]
+
+
+def mismatched(groups: Sequence[TokenGroup], prompts: Sequence[str], max_length: int) -> list[TokenGroup]:
+    """Give for each group its prompt with the completion of another prompt: what estimates KTO's KL.
+
+    The partner is the next row in the order of keys that has another prompt, so it is fixed by the data: not by seed, order or
+    batch size. Where no other prompt exists, the group's own completion stays.
+
+    Args:
+        groups: one completion each, (n,).
+        prompts: a digest of each group's prompt, (n,).
+        max_length: prompt and completion together; a longer completion is cut.
+    """
+    order = sorted(range(len(groups)), key=lambda i: groups[i].keys)
+    partner = _next_with_another_prompt(order, prompts)
+    return [_with_completion(group, groups[j], max_length) for group, j in zip(groups, partner, strict=True)]
+
+
+def _next_with_another_prompt(order: Sequence[int], prompts: Sequence[str]) -> list[int]:
+    """Give for each row the next one in a circle that asks something else, in one walk backwards."""
+    partner = list(range(len(order)))
+    ahead = None  # the nearest row ahead that has another prompt than the one at hand
+    circle = [*order, *order]
+    for here, there in zip(reversed(circle[:-1]), reversed(circle[1:]), strict=True):
+        if prompts[there] != prompts[here]:
+            ahead = there
+        if ahead is not None and prompts[ahead] != prompts[here]:
+            partner[here] = ahead
+    return partner
+
+
+def _with_completion(group: TokenGroup, other: TokenGroup, max_length: int) -> TokenGroup:
+    room = max(max_length - len(group.prompt), 1)
+    ids, mask = other.completions[0][:room], other.masks[0][:room]
+    if not mask.any():
+        ids, mask = other.completions[0], other.masks[0]
+    return TokenGroup(group.prompt, (ids,), (mask,), group.source, group.label)

@@ -1,0 +1,63 @@
+"""Held-out completions without a partner: labelled ones by how well the reward tells them apart, targets by their loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpo_cli.evaluate.pairs import Evaluation, Sums
+from dpo_cli.methods._base import Method, mean_loss
+from dpo_cli.types import LogProbs, TokenGroup
+
+
+def evaluate_unpaired(
+    groups: Sequence[TokenGroup],
+    policy: Sequence[Sums],
+    reference: LogProbs | None,
+    method: Method,
+    config: Any,
+) -> Evaluation:
+    """Give the figures of held-out completions, each counted once.
+
+    Args:
+        groups: n groups of one completion, all with labels or none.
+        policy: (summed log-prob, scored tokens) of each under the policy.
+        reference: the same completions, (n,), on the CPU; None for a method without a reference.
+        method: gives rewards and losses; one that eats labelled completions or targets.
+        config: the method's knobs.
+    """
+    assert method.reward is not None, "a method of single completions rates them"
+    totals = torch.tensor([sums[0][0] for sums in policy], dtype=torch.float32)
+    wanted = [group.label for group in groups]
+    labels = None if None in wanted else torch.tensor([bool(label) for label in wanted])
+    scored = LogProbs(totals, torch.tensor([sums[0][1] for sums in policy]), labels=labels)
+    out = method.loss(scored, reference, config)
+    rewards = method.reward(scored, reference, config).double().numpy()
+    figures: dict[str, Any] = {
+        "accuracy": None,
+        "margin": float(rewards.mean()),
+        "what": "log-prob per token",
+    }
+    if labels is not None and 0 < labels.sum() < len(labels):
+        up, down = rewards[labels.numpy()], rewards[~labels.numpy()]
+        figures = {"accuracy": auc(up, down), "margin": float(up.mean() - down.mean()), "what": "label AUC"}
+    means = {name: float(values.double().nanmean()) for name, values in out.metrics.items()}
+    return Evaluation(
+        n=len(groups),
+        ci=None,
+        loss=float(mean_loss(out, scored, 1)),
+        ties=0,
+        baselines=None,
+        metrics=means,
+        **figures,
+    )
+
+
+def auc(up: np.ndarray, down: np.ndarray) -> float:
+    """Give the share of (wanted, unwanted) couples in which the wanted one has the higher reward, ties half."""
+    ordered = np.sort(down)
+    below = np.searchsorted(ordered, up, side="left") + np.searchsorted(ordered, up, side="right")
+    return float(below.mean() / (2 * len(down)))

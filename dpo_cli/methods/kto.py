@@ -1,0 +1,120 @@
+"""KTO: completions that are wanted or not, each judged against the policy's drift. Ethayarajh et al. 2024, arXiv:2402.01306."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Gt
+
+from dpo_cli.methods._base import Method, StepContext
+from dpo_cli.types import LogProbs, LossOutput, Term, TokenGroup
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class KTOConfig:
+    """Knobs of KTO."""
+
+    name: str = "kto"
+    """Selects the method."""
+    beta: Annotated[float, Gt(0)] = 0.1
+    """Scale of the implicit reward, per nat of log-ratio; usually 0.01 to 0.5. Larger keeps the policy closer to the reference."""
+    desirable_weight: Annotated[float, Gt(0)] = 1.0
+    """Weight of a wanted completion's loss, above 0; times their count 1 to 4/3 of the unwanted ones'. Larger learns more from thumbs up."""
+    undesirable_weight: Annotated[float, Gt(0)] = 1.0
+    """Weight of an unwanted completion's loss, above 0. Larger learns more from thumbs down."""
+
+
+def kto_prepare(context: StepContext) -> Tensor:
+    """Give the drift z of the whole step before clamping, (): the mean log-ratio of mismatched completions, in nats, without gradient.
+
+    A sum of log-probs for each, not per token, and no beta; over all micro-batches and ranks (section 4.1: a batch estimate of the KL).
+    """
+    return context.mean_mismatched_log_ratio()
+
+
+def kto_loss(
+    policy: LogProbs, reference: LogProbs | None, config: KTOConfig, drift: Tensor | None = None
+) -> LossOutput:
+    """w_D (1 - sigma(beta (D - z))) if wanted, w_U (1 - sigma(beta (z - D))) if not; D: log-ratio, z = max(0, drift)   (eq. 7).
+
+    Args:
+        policy: log-probs and labels of completions, nats, (B,), with gradient.
+        reference: the same completions under the reference, (B,).
+        config: beta and class weights.
+        drift: from `kto_prepare`, (); None takes 0, as an evaluation does.
+
+    Returns:
+        One loss a completion; rewards are beta times the log-ratio, each counted under its own label only.
+    """
+    import torch
+
+    assert reference is not None and policy.labels is not None, (
+        "KTO compares labelled completions with a reference"
+    )
+    log_ratio = policy.total - reference.total
+    drift = torch.zeros_like(log_ratio[:1]) if drift is None else drift.reshape(1)
+    z, wanted = drift.clamp(min=0).detach(), policy.labels
+    value = torch.sigmoid(config.beta * torch.where(wanted, log_ratio - z, z - log_ratio))
+    missed = 1 - value
+    losses = torch.where(wanted, config.desirable_weight * missed, config.undesirable_weight * missed)
+    return LossOutput((Term(losses),), _metrics(policy, log_ratio.detach(), drift, config))
+
+
+def _metrics(policy: LogProbs, log_ratio: Tensor, drift: Tensor, config: KTOConfig) -> dict[str, Tensor]:
+    """Give metrics per completion, (B,); nan where a completion says nothing of a metric, which then does not count it."""
+    import torch
+
+    assert policy.labels is not None
+    wanted, nothing = policy.labels, torch.full_like(log_ratio, torch.nan)
+    reward, total = config.beta * log_ratio, policy.total.detach()
+    z = drift.clamp(min=0).expand_as(log_ratio)
+    return {
+        "rewards/chosen": torch.where(wanted, reward, nothing),
+        "rewards/rejected": torch.where(wanted, nothing, reward),
+        "rewards/accuracies": ((log_ratio > z) == wanted).float(),
+        "logps/chosen": torch.where(wanted, total, nothing),
+        "logps/rejected": torch.where(wanted, nothing, total),
+        "kto/kl": drift.expand_as(log_ratio),
+        "kto/kl_clamped_frac": (drift < 0).float().expand_as(log_ratio),
+        "kto/wanted_frac": wanted.float(),
+    }
+
+
+def kto_reward(policy: LogProbs, reference: LogProbs | None, config: KTOConfig) -> Tensor:
+    """Give beta times the log-ratio of each completion, (N,)."""
+    assert reference is not None, "KTO compares with a reference"
+    return config.beta * (policy.total - reference.total)
+
+
+def kto_advice(config: KTOConfig, groups: Sequence[TokenGroup]) -> list[str]:
+    """Say where the class weights leave the paper's range for these data (eq. 8: w_D n_D / (w_U n_U) in [1, 4/3])."""
+    n_wanted = sum(bool(group.label) for group in groups)
+    n_unwanted = len(groups) - n_wanted
+    if not n_wanted or not n_unwanted:
+        kind = "wanted" if n_wanted else "unwanted"
+        return [f"every completion is {kind}: KTO has nothing to tell apart"]
+    ratio = config.desirable_weight * n_wanted / (config.undesirable_weight * n_unwanted)
+    if 1 <= ratio <= 4 / 3:
+        return []
+    better = config.undesirable_weight * n_unwanted / n_wanted
+    return [
+        f"{n_wanted:,} wanted and {n_unwanted:,} unwanted completions: weight times count is {ratio:.2f} to 1, KTO's paper advises 1 to 1.33;"
+        f" method.desirable_weight={better:.3g} to {better * 4 / 3:.3g} is in that range"
+    ]
+
+
+METHOD = Method(
+    config=KTOConfig,
+    data="labelled",
+    needs_reference=True,
+    loss=kto_loss,
+    paper="KTO: Model Alignment as Prospect Theoretic Optimization, arXiv:2402.01306",
+    prepare=kto_prepare,
+    reward=kto_reward,
+    advice=kto_advice,
+)

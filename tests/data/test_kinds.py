@@ -1,0 +1,151 @@
+"""What a method eats, made from what a file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpo_cli.data.kinds import as_kind, mismatched
+from dpo_cli.data.load import Data, load_data
+from dpo_cli.errors import DataError
+from dpo_cli.recipe.schema import Source, Split
+from dpo_cli.types import DataKind, TokenGroup
+from tests.data.build import config
+from tests.fakes import byte_tokenizer, pair_rows, write_jsonl
+
+PAIRS = pair_rows(24)
+LABELLED = [
+    {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+    for row in PAIRS
+    for side in ("chosen", "rejected")
+]
+TARGETS = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in PAIRS]
+
+
+def load(folder: Path, rows: list[dict[str, object]], kind: DataKind, share: float = 0.0) -> Data:
+    path = write_jsonl(folder / "rows.jsonl", rows)
+    data = config(train=[Source(path=str(path))], cache=str(folder / "cache"), split=Split(eval=share))
+    return load_data(data, byte_tokenizer(), kind)
+
+
+def test_pairs_feed_labelled_and_targets_with_the_same_keys(tmp_path: Path) -> None:
+    pairs = load(tmp_path, PAIRS, "pairs").train
+    labelled = load(tmp_path, PAIRS, "labelled").train
+    targets = load(tmp_path, PAIRS, "targets").train
+
+    assert [group.label for group in labelled] == [True, False] * 24
+    assert [group.keys[0] for group in labelled] == [key for group in pairs for key in group.keys]
+    assert [group.keys for group in targets] == [group.keys[:1] for group in pairs]
+    assert all(group.label is None for group in targets)
+
+
+def test_labelled_rows_are_what_pairs_become(tmp_path: Path) -> None:
+    from_pairs = load(tmp_path / "pairs", PAIRS, "labelled").train
+    stated = load(tmp_path / "stated", LABELLED, "labelled").train
+
+    assert [(g.keys, g.label) for g in stated] == [(g.keys, g.label) for g in from_pairs]
+
+
+def test_targets_are_what_pairs_become(tmp_path: Path) -> None:
+    from_pairs = load(tmp_path / "pairs", PAIRS, "targets").train
+    stated = load(tmp_path / "stated", TARGETS, "targets").train
+
+    assert [g.keys for g in stated] == [g.keys for g in from_pairs]
+
+
+@pytest.mark.parametrize("kind", ["labelled", "targets"])
+def test_held_out_pairs_stay_pairs(tmp_path: Path, kind: DataKind) -> None:
+    data = load(tmp_path, PAIRS, kind, share=0.3)
+
+    assert data.eval
+    assert all(len(group.completions) == 2 for group in data.eval)
+    assert not {row.prompt_key for row in data.eval_rows} & {row.prompt_key for row in data.train_rows}
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"), [(LABELLED, "pairs"), (TARGETS, "pairs"), (TARGETS, "labelled"), (LABELLED, "targets")]
+)
+def test_rows_of_another_kind_are_refused_with_both(
+    tmp_path: Path, rows: list[dict[str, object]], kind: DataKind
+) -> None:
+    with pytest.raises(
+        DataError, match=r"data\.train\[0\]\.path: .* holds .*, the method takes .*another method\.name"
+    ):
+        load(tmp_path, rows, kind)
+
+
+def test_a_conversation_is_scored_in_all_its_assistant_turns(tmp_path: Path) -> None:
+    turns = [("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "second")]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    (group,) = load(tmp_path, [row], "targets").train
+    text = byte_tokenizer().decode(group.completions[0][group.masks[0]])
+
+    assert "first" in text
+    assert "second" in text
+    assert "b" not in text.replace("<|im_end|>", "")
+
+
+def test_one_completion_under_both_labels_is_a_contradiction(tmp_path: Path) -> None:
+    both = [*LABELLED[:4], {**LABELLED[0], "label": False}]
+
+    assert load(tmp_path, both, "labelled").report.contradictions == 1
+
+
+@pytest.mark.parametrize("label", ["yes", 2, None, 0.5])
+def test_labels_are_not_guessed_at(tmp_path: Path, label: object) -> None:
+    rows = [*LABELLED[:4], {**LABELLED[0], "label": label}]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    data = config(
+        train=[Source(path=str(path), format="labelled")], cache=str(tmp_path), split=Split(eval=0.0)
+    )
+
+    with pytest.raises(DataError, match=r"rows\.jsonl:5: .*label"):
+        load_data(data, byte_tokenizer(), "labelled")
+
+
+def group(prompt: list[int], ids: list[int]) -> TokenGroup:
+    return TokenGroup(
+        np.array(prompt, np.int32), (np.array(ids, np.int32),), (np.ones(len(ids), bool),), label=True
+    )
+
+
+def test_a_partner_has_another_prompt_and_follows_from_the_rows_alone() -> None:
+    rng = np.random.default_rng(0)
+    prompts = [int(p) for p in rng.integers(0, 6, 40)]
+    groups = [group([p + 1], rng.integers(9, 99, 4).tolist()) for p in prompts]
+    partners = mismatched(groups, [str(p) for p in prompts], 64)
+    of = {g.keys: m.keys for g, m in zip(groups, partners, strict=True)}
+    completions = {
+        p: {g.completions[0].tobytes() for g, q in zip(groups, prompts, strict=True) if q == p}
+        for p in prompts
+    }
+
+    for p, own, partner in zip(prompts, groups, partners, strict=True):
+        assert partner.prompt.tolist() == own.prompt.tolist()
+        assert partner.completions[0].tobytes() not in completions[p]
+        assert any(partner.completions[0].tobytes() in completions[q] for q in set(prompts) - {p})
+    shuffled = rng.permutation(40)
+    again = mismatched([groups[i] for i in shuffled], [str(prompts[i]) for i in shuffled], 64)
+    assert {groups[i].keys: m.keys for i, m in zip(shuffled, again, strict=True)} == of
+
+
+def test_a_partner_is_cut_to_the_room_its_prompt_leaves() -> None:
+    short, long = group([1], [2] * 9), group([3] * 5, [4])
+
+    (_, partner) = mismatched([short, long], ["a", "b"], 8)
+
+    assert partner.completions[0].tolist() == [2, 2, 2]
+
+
+def test_alone_with_one_prompt_a_row_keeps_its_own_completion() -> None:
+    groups = [group([1], [2]), group([1], [3])]
+
+    assert [m.completions[0].tolist() for m in mismatched(groups, ["a", "a"], 9)] == [[2], [3]]
+
+
+def test_a_pair_is_left_alone_for_a_method_of_pairs() -> None:
+    pair = TokenGroup(np.array([1], np.int32), (np.array([2]), np.array([3])), (np.ones(1, bool),) * 2)
+
+    assert as_kind(pair, "pairs") == [pair]
