@@ -26,7 +26,7 @@ def test_fault_028_ten_kills_cost_nothing_that_was_committed(tmp_path: Path) -> 
     recipe = tmp_path / "hh.yaml"
     recipe.write_text(
         f"model: {{name: {MODEL}}}\n"
-        f"data: {{train: [{{path: {HH}, limit: {PAIRS}}}], max_length: 192, cache: {tmp_path}/tokens}}\n"
+        f"data: {{train: [{{path: {HH}, limit: {PAIRS}}}], max_length: 192, long_prompt: cut_start, cache: {tmp_path}/tokens}}\n"
         "train: {precision: fp32}\n"
     )
     store = tmp_path / "store"
