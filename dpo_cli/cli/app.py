@@ -15,7 +15,7 @@ from dpo_cli.cli.env import env
 from dpo_cli.cli.peek import peek
 from dpo_cli.cli.precompute import precompute_ref
 from dpo_cli.cli.train import train
-from dpo_cli.errors import UserError
+from dpo_cli.errors import RecipeError, UserError
 
 app = typer.Typer(
     name="dpo",
@@ -51,6 +51,10 @@ def options(
         bool,
         typer.Option("--debug", envvar="DPO_DEBUG", help="Show tracebacks; stands anywhere on the line."),
     ] = False,
+    plugin: Annotated[
+        str | None,
+        typer.Option("--plugin", help="Let method.name name a module of this package; stands anywhere."),
+    ] = None,
 ) -> None:
     """Align language models from preference data, driven by YAML recipes."""
 
@@ -61,6 +65,7 @@ def main() -> None:
         os.environ["DPO_DEBUG"] = "1"
         sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
+        _allow_plugins(sys.argv)
         app()
     except UserError as error:
         if os.environ.get("DPO_DEBUG", "0") not in ("", "0"):
@@ -69,6 +74,23 @@ def main() -> None:
         sys.exit(error.code)
     finally:
         _flush()
+
+
+def _allow_plugins(arguments: list[str]) -> None:
+    """Take `--plugin PACKAGE` off the line, wherever it stands, and allow what it and the user's configuration name."""
+    from dpo_cli import methods
+    from dpo_cli.recipe.settings import load_settings, settings_path
+
+    named = []
+    while "--plugin" in arguments:
+        at = arguments.index("--plugin")
+        if at + 1 == len(arguments) or arguments[at + 1].startswith("-"):
+            raise RecipeError.of("--plugin", "names no package", "--plugin my_package")
+        named.append(arguments[at + 1])
+        del arguments[at : at + 2]
+    if settings_path().exists():
+        named += load_settings().plugins
+    methods.allow(named)
 
 
 def _flush() -> None:

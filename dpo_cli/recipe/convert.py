@@ -38,7 +38,10 @@ def method_config(values: Any) -> type | None:
     """Give the config class that `method.name` selects (dpo where it is not given), None where there is no such method."""
     group = values.get("method", {}) if isinstance(values, dict) else {}
     name = group.get("name", "dpo") if isinstance(group, dict) else "dpo"
-    return methods.get(name).config if name in methods.names() else None
+    try:
+        return methods.get(name).config if isinstance(name, str) else None
+    except RecipeError:
+        return None
 
 
 def recipe_of(tree: Tree, known: list[Problem]) -> Recipe:
@@ -98,7 +101,7 @@ class _Walk:
             return None
         if key == ("method",) and self.config is None:
             name = value.get("name") if isinstance(value, dict) else value
-            self.bad((*key, "name"), f"'method.name' is {told(name)}, expected {' | '.join(methods.names())}")
+            self.bad((*key, "name"), _why_no_method(name))
             return None
         for option in options(hint):
             origin, item_hint = get_origin(option.base) or option.base, (Any, *get_args(option.base))[-1]
@@ -146,6 +149,15 @@ class _Walk:
             if difflib.get_close_matches(leaf, [known.rpartition(".")[2]], 1, cutoff=0.8)
         ]
         return near
+
+
+def _why_no_method(name: Any) -> str:
+    if isinstance(name, str) and "." in name:
+        try:
+            methods.get(name)
+        except RecipeError as error:
+            return f"{error.problems[0].what}. Fix: {error.problems[0].fix}"
+    return f"'method.name' is {told(name)}, expected {' | '.join(methods.names())}"
 
 
 def _place(problem: Problem) -> tuple[bool, str, int]:

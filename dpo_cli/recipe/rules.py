@@ -126,5 +126,7 @@ def digest(recipe: Recipe) -> str:
     for key in (*INERT, *(f"train.{name}" for name in INERT_TRAIN)):
         group, _, name = key.rpartition(".")
         (values[group] if group else values).pop(name)
+    if plugin := methods.source_digest(recipe.method.name):
+        values["plugin"] = plugin
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

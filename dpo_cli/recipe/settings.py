@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from dpo_cli.errors import Problem, RecipeError
-from dpo_cli.recipe.yaml_marks import parse
 
 Trust = Literal["none", "group"]
 
@@ -23,6 +22,8 @@ class Settings:
 
     trust: Trust = "none"
     """Whose reference stores are read: `none` takes the user's own only, `group` also one that others own or can write to."""
+    plugins: tuple[str, ...] = ()
+    """Packages that `method.name` may name modules of, as `--plugin` allows for one command."""
 
 
 def settings_path() -> Path:
@@ -37,6 +38,10 @@ def load_settings() -> Settings:
     Raises:
         RecipeError: it cannot be read, or holds unknown keys or values: all of them.
     """
+    from dpo_cli.recipe.yaml_marks import (
+        parse,  # YAML takes as long to import as everything else in `dpo --help`
+    )
+
     path = settings_path()
     try:
         text = path.read_text(encoding="utf-8")
@@ -54,9 +59,13 @@ def load_settings() -> Settings:
     if trust not in get_args(Trust):
         what = f"'trust' is {trust!r}, expected {' | '.join(get_args(Trust))}"
         problems.append(Problem(tree.mark(("trust",)).where, what))
+    plugins = values.get("plugins", [])
+    if not (isinstance(plugins, list) and all(isinstance(name, str) for name in plugins)):
+        what = f"'plugins' is {plugins!r}, expected a list of package names"
+        problems.append(Problem(tree.mark(("plugins",)).where, what))
     if problems:
         raise RecipeError(problems)
-    return Settings(trust)
+    return Settings(trust, tuple(plugins))
 
 
 def _unknown(where: str, name: str, known: list[str]) -> Problem:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
+from dpo_cli import methods
 from dpo_cli.errors import Problem, RecipeError, StorageError
 from dpo_cli.recipe.compare import different
 from dpo_cli.recipe.describe import to_yaml
@@ -13,6 +15,8 @@ from dpo_cli.recipe.load import Loaded, load, run_name
 from dpo_cli.train.status import Status, read_status
 
 RECIPE = "recipe.yaml"
+PLUGIN = "plugin.json"
+"""Module and digest of a method from outside the package."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,10 @@ def create(folder: Folder, loaded: Loaded) -> None:
     try:
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder.path / RECIPE).write_text(to_yaml(recipe))
+        if digest := methods.source_digest(recipe.method.name):
+            (folder.path / PLUGIN).write_text(
+                json.dumps({"module": recipe.method.name, "sha256": digest}) + "\n"
+            )
         folder.status.write()
     except OSError as error:
         raise StorageError.of(
