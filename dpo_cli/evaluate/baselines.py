@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dpo_cli.data.report import longer_wins
 from dpo_cli.types import TokenGroup
 
 
@@ -32,7 +33,7 @@ def baselines(groups: Sequence[TokenGroup], reference: np.ndarray | None = None)
     """
     lengths = np.array([group.scored for group in groups])
     assert lengths.ndim == 2 and lengths.shape[1] == 2, "baselines compare pairs"
-    longer = _first_wins(lengths)
+    longer = longer_wins(groups)
     if reference is None:
         return Baselines(longer, 1 - longer)
     totals = np.asarray(reference, dtype=np.float64).reshape(-1, 2)

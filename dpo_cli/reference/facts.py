@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dpo_cli.data.report import longer_wins
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.types import TokenGroup
 
@@ -48,14 +49,15 @@ def facts_of(groups: Sequence[TokenGroup], values: ReferenceValues) -> Reference
         groups: pairs, the preferred completion first.
         values: the reference's, of all of them.
     """
-    pairs = [values.of_keys(group.keys) for group in groups if len(group.keys) == 2]
-    if not pairs:
+    groups = [group for group in groups if len(group.keys) == 2]
+    if not groups:
         return None
+    pairs = [values.of_keys(group.keys) for group in groups]
     return ReferenceFacts(
         _mean([total / n for (total, n), _ in pairs]),
         _mean([total / n for _, (total, n) in pairs]),
         _mean([_wins(chosen[0], rejected[0]) for chosen, rejected in pairs]),
-        _mean([_wins(chosen[1], rejected[1]) for chosen, rejected in pairs]),
+        longer_wins(groups),
         len(pairs),
     )
 
