@@ -105,7 +105,7 @@ def explain(key: str) -> str:
         RecipeError: no such key.
     """
     wanted = re.sub(r"\[\d+\]", "[]", key)
-    found = {name: text for method in methods.names() for name, text in _explained(method).items()}
+    found = _all_explained()
     if wanted in found:
         below = [
             text for name, text in found.items() if re.fullmatch(rf"{re.escape(wanted)}(\[\])?\.\w+", name)
@@ -115,6 +115,20 @@ def explain(key: str) -> str:
     near = leaf or difflib.get_close_matches(wanted, found, 1)
     fix = f"did you mean '{near[0]}'?" if near else f"a group: {', '.join(hints_of(Recipe))}"
     raise RecipeError.of("KEY", f"unknown key {key[:100]!r}", fix)
+
+
+def _all_explained() -> dict[str, str]:
+    """Give key -> text; what two methods say differently of one key stands under the name of each."""
+    told: dict[str, dict[str, list[str]]] = {}
+    for method in methods.names():
+        for key, text in _explained(method).items():
+            told.setdefault(key, {}).setdefault(text, []).append(method)
+    return {
+        key: "\n".join(
+            text if len(texts) == 1 else f"[{', '.join(who)}] {text}" for text, who in texts.items()
+        )
+        for key, texts in told.items()
+    }
 
 
 def _explained(method: str) -> dict[str, str]:

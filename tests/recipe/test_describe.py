@@ -114,6 +114,9 @@ def test_explain_tells_meaning_bounds_and_default() -> None:
     )
     assert "data.train[].weight: a number above 0" in describe.explain("data.train[3].weight")
     assert "method.label_smoothing" in describe.explain("method")
+    betas = describe.explain("method.beta")
+    assert "[simpo] method.beta: a number above 0; default 2.0" in betas
+    assert "The paper's lambda" in betas
     with pytest.raises(RecipeError, match=r"did you mean 'optim\.lr'"):
         describe.explain("train.lr")
 
