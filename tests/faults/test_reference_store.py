@@ -100,6 +100,7 @@ def truth(large: Path) -> dict[str, tuple[float, int]]:
     return stored(folder)
 
 
+@pytest.mark.slow
 def test_fault_028_a_killed_fill_is_continued(
     large: Path, truth: dict[str, tuple[float, int]], tmp_path: Path
 ) -> None:
@@ -313,6 +314,7 @@ def test_fault_042_two_ranks_score_each_row_once(tmp_path: Path) -> None:
     assert filled(recipe)["computed"] == 0
 
 
+@pytest.mark.slow
 def test_fault_040_a_run_outlives_its_store(recipe: Path) -> None:
     """Killed after its first checkpoint; the store is gone then, and the run goes on with its pinned values."""
     command = [

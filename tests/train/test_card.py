@@ -66,5 +66,5 @@ def test_no_credential_reaches_the_card():
 
 
 def test_without_held_out_pairs_no_figure_is_claimed():
-    card = _card(replace(SUMMARY, accuracy=None))
+    card = _card(replace(SUMMARY, accuracy=None, n=None))
     assert "Nothing was held out" in card and "| figure |" not in card

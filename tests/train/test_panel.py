@@ -42,7 +42,7 @@ def test_without_held_out_pairs_the_panel_says_so():
         ("accuracy", "ci", "n", "loss", "longer_wins", "margin_trained", "margin_saved", "margin_bf16")
     )
     text = "\n".join(panel_lines(replace(SUMMARY, **blank)))
-    assert "no held-out pairs" in text
+    assert "nothing held out" in text
     assert "margin " not in text.replace("margin shrinks", "")
 
 
@@ -61,3 +61,10 @@ def test_a_terminal_gets_a_frame_with_everything_in_it():
     assert "quickstart-1a2b3c4d · done in 1:01:33" in text
     for line in panel_lines(SUMMARY):
         assert line.split(maxsplit=1)[1] in text
+
+
+def test_rows_without_a_partner_have_another_figure_or_the_loss_alone():
+    text = "\n".join(panel_lines(replace(SUMMARY, what="label AUC", ci=None, longer_wins=None)))
+    assert "held-out label AUC 0.724   n=2,000" in text
+    text = "\n".join(panel_lines(replace(SUMMARY, accuracy=None)))
+    assert "held-out loss 0.5412   n=2,000" in text
