@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from dpo_cli.modeling.batching import Sums
 from dpo_cli.reference.segments import Values
 from dpo_cli.reference.store import Store
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.types import TokenGroup
 
 T = TypeVar("T")
-Sums = list[tuple[float, int]]
 ScoreAll = Callable[[Sequence[TokenGroup], Callable[[int], None]], list[Sums]]
 """Groups, and what to tell of each done -> for each its completions' (summed log-prob, scored tokens), on all ranks."""
 
@@ -29,10 +29,6 @@ _BLOCK = 16
 
 class Ranks(Protocol):
     """What filling needs of the ranks of a job."""
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this rank reads and writes the store."""
 
     @property
     def world(self) -> int:
@@ -79,9 +75,10 @@ def fill(
     waiting = values.missing(groups)
     seed = ranks.from_main(f"{socket.gethostname()} {os.getpid()}")
     order = _order(sorted(waiting, key=lambda group: -group.n_tokens), ranks.world, random.Random(seed))
+    wanted = {key for group in waiting for key in group.keys}
     began, size, scored, arrived = clock(), ranks.world, 0, 0
     while order:
-        if news := ranks.from_main(_arrivals(store, order) if store else None):
+        if news := ranks.from_main(store.read(wanted) if store else None):
             values.add(news)
             left = values.missing(order)
             arrived += _completions(order) - _completions(left)
@@ -124,10 +121,6 @@ def _order(longest_first: list[TokenGroup], world: int, rng: random.Random) -> l
     blocks = [rest[start : start + _BLOCK] for start in range(0, len(rest), _BLOCK)]
     rng.shuffle(blocks)
     return [*probe, *(group for block in blocks for group in block)]
-
-
-def _arrivals(store: Store, order: Sequence[TokenGroup]) -> dict[str, tuple[float, int]]:
-    return store.read({key for group in order for key in group.keys})
 
 
 def _completions(groups: Sequence[TokenGroup]) -> int:

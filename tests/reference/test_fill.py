@@ -22,7 +22,6 @@ T = TypeVar("T")
 class Alone:
     """A job of one rank."""
 
-    is_main = True
     world = 1
 
     def from_main(self, value: T) -> T:
