@@ -38,8 +38,8 @@ def check(
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
     serving = check_serving(folder, tokenizer, data.train)
-    advice = methods.get(loaded.recipe.method.name).advice
-    data.report.advice = advice(loaded.recipe.method, data.train) if advice else []
+    method = loaded.recipe.method
+    data.report.advice = methods.get(method.name).advice(method, data.train)
     rows = data.train_rows[:show]
     text, ids = Encoder(tokenizer, loaded.recipe.data).serving_prompt(data.train_rows[0].example)
     following = shlex.join(["dpo", "train", recipe, *(overrides or [])])

@@ -39,7 +39,7 @@ class Method:
     reward: Callable[[LogProbs, LogProbs | None, Any], Tensor] | None = None
     """(policy, reference, config) -> a reward for each completion, (N,): ranks held-out pairs where training rows are none.
     None for methods of pairs, whose loss reports `rewards/margins`."""
-    advice: Callable[[Any, Sequence[TokenGroup]], list[str]] | None = None
+    advice: Callable[[Any, Sequence[TokenGroup]], list[str]] = lambda config, groups: []
     """(config, training groups) -> what the user should know about these settings on these data, a line each."""
 
 

@@ -72,8 +72,7 @@ def train(loaded: Loaded, command: str) -> Status:
 def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None:
     recipe, status = loaded.recipe, folder.status
     parts = build(recipe, runtime, folder.path)
-    advice = methods.get(recipe.method.name).advice
-    parts.data.report.advice = advice(recipe.method, parts.data.train) if advice else []
+    parts.data.report.advice = methods.get(recipe.method.name).advice(recipe.method, parts.data.train)
     for line in [*parts.data.report.warnings(), parts.choices.note]:
         _say(runtime, line)
     tracker = _tracker(parts)
