@@ -77,8 +77,9 @@ def _figures(summary: Summary, reference_wins: float | None) -> str:
     if summary.accuracy is None:
         return f"Loss on {summary.n:,} held-out rows: {summary.loss:.4f}\n"
     interval = f" [{summary.ci[0]:.3f}, {summary.ci[1]:.3f}]" if summary.ci else ""
+    over = " (95% interval over prompts)" if summary.ci else ""
     rows = [
-        (f"{summary.what} (95% interval over prompts)", f"{summary.accuracy:.3f}{interval}"),
+        (f"{summary.what}{over}", f"{summary.accuracy:.3f}{interval}"),
         ("held-out rows", f"{summary.n:,}"),
         *_row('"longer wins" on the same pairs', summary.longer_wins, ".3f"),
         *_row("reference likelihood on the same pairs", reference_wins, ".3f"),

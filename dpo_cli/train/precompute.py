@@ -61,7 +61,8 @@ class Precomputed:
         filled = self.prepared.filled
         saved = f"{self.weights_gib:.2f} GiB of weights beside the policy's"
         if filled.scored:
-            saved = f"about {duration(filled.seconds)} an epoch on this machine, and {saved}"
+            share = filled.scored / (self.prepared.reused + filled.scored + filled.arrived)
+            saved = f"about {duration(filled.seconds / share)} a pass over these rows, and {saved}"
         facts = self.facts.lines() if self.facts else []
         return [*self.prepared.lines()[:1], str(self.spot), *facts, f"saves in training: {saved}"]
 
