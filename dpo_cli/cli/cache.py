@@ -104,9 +104,10 @@ def export_values(
     from dpo_cli.recipe.load import load
 
     loaded = load(recipe, overrides or [])
-    from dpo_cli.train.exchange import export
+    from dpo_cli.train.exchange import check_pairs, export
     from dpo_cli.train.precompute import open_session, precompute
 
+    check_pairs(loaded)
     with open_session(loaded) as session:
         done = precompute(session)
         if session.runtime.is_main:
@@ -124,9 +125,10 @@ def import_values(
     from dpo_cli.recipe.load import load
 
     loaded = load(recipe, overrides or [])
-    from dpo_cli.train.exchange import only, take_in
+    from dpo_cli.train.exchange import check_pairs, only, take_in
     from dpo_cli.train.precompute import open_session
 
+    check_pairs(loaded)
     with open_session(only(loaded, file)) as session:
         taken, checked, store = take_in(session)
     print(f"{taken:,} completions taken in, marked as imported; {checked}\nstore {store.folder}")

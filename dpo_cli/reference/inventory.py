@@ -78,10 +78,8 @@ def _namespace(folder: Path) -> Namespace:
 
 def verify(found: Namespace) -> tuple[int, list[Path]]:
     """Read everything in a namespace; give the completions that are whole, and the segments set aside."""
-    bad = found.folder / BAD
-    before = set(bad.glob("*"))
     store = Store(found.folder.parents[1], found.folder.name, found.about)
-    return len(store.read()), sorted(set(bad.glob("*")) - before)
+    return len(store.read()), store.damaged
 
 
 def clean(root: Path, unused_days: float | None, chosen: list[str], dry: bool) -> list[tuple[Path, int]]:
@@ -104,7 +102,9 @@ def clean(root: Path, unused_days: float | None, chosen: list[str], dry: bool) -
 
 
 def _is_doomed(found: Namespace, unused_days: float | None, chosen: list[str]) -> bool:
-    if any(found.folder.name.startswith(name) for name in chosen):
+    if any(
+        name and found.folder.name.startswith(name) for name in chosen
+    ):  # an empty one is an unset shell variable
         return True
     return unused_days is not None and time.time() - found.used > unused_days * _DAY_S
 

@@ -7,13 +7,14 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
 from dpo_cli.reference.segments import commit
-from dpo_cli.reference.store import VERSION
+from dpo_cli.reference.store import VERSION, make_private
 
 _OF_THE_PLACE = ("_name_or_path", "transformers_version", "use_cache", "dtype")
 """Config entries that say where a model came from or how it is loaded, not what it computes."""
@@ -59,11 +60,9 @@ def remembered_digest(model: PreTrainedModel, folder: Path, memo: Path) -> str:
     known = _read(memo)
     if key not in known:
         known[key] = weights_digest(model)
-        try:
-            memo.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(OSError):
+            make_private(memo.parent)
             commit(memo.parent, memo.name, json.dumps(known, indent=1).encode())
-        except OSError:
-            return known[key]
     return known[key]
 
 

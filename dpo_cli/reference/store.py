@@ -52,10 +52,10 @@ class Store:
         Raises:
             StorageError: the folder cannot be made.
         """
-        self.root, self.name = root, name
+        self.name = name
         self.folder = root / f"v{VERSION}" / name
-        self.set_aside = 0
-        """Completions whose segment was damaged."""
+        self.damaged: list[Path] = []
+        """Segments that were not used, where they lie now."""
         self.unproven: set[str] = set()
         """Keys whose value another user or tool computed."""
         self._limit = NATS_APART[about.get("precision", "fp32")]
@@ -65,11 +65,16 @@ class Store:
         if shared is not None:
             self._tiers += [shared / f"v{VERSION}" / name / kind for kind in (OWN, IMPORTED)]
         try:
-            _make(self.folder / OWN)
+            make_private(self.folder / OWN)
             if not (self.folder / "meta.json").exists():
                 commit(self.folder, "meta.json", json.dumps(dict(about), indent=1).encode())
         except OSError as error:
             raise self._cannot("cannot be written", error) from None
+
+    @property
+    def set_aside(self) -> int:
+        """Completions whose segment was damaged."""
+        return sum(map(rows_of, self.damaged))
 
     def read(self, wanted: Set[str] | None = None) -> dict[str, tuple[float, int]]:
         """Give what is new since the last call, own values before imported and shared ones.
@@ -142,7 +147,7 @@ class Store:
         """Remember which run used this namespace, and when; where that cannot be written, nothing is lost."""
         name = hashlib.blake2b(str(run).encode(), digest_size=8).hexdigest()
         try:
-            _make(self.folder / "runs")
+            make_private(self.folder / "runs")
             text = json.dumps({"run": str(run), "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
             commit(self.folder / "runs", f"{name}.json", text.encode())
         except OSError as error:
@@ -153,7 +158,7 @@ class Store:
 
     def _write(self, kind: str, values: Values) -> Path:
         try:
-            _make(self.folder / kind)
+            make_private(self.folder / kind)
             path = write_segment(self.folder / kind, values)
         except OSError as error:
             raise StorageError.of(
@@ -175,16 +180,17 @@ class Store:
             return {}
 
     def _set_aside(self, path: Path, reason: str) -> None:
-        self.set_aside += rows_of(path)
         if self.folder not in path.parents:  # a lab's: not ours to change
+            self.damaged.append(path)
             log.warning("damaged reference segment of a shared store not used: %s (%s)", path, reason)
             return
         aside = self.folder / BAD / path.name
         try:
-            _make(aside.parent)
+            make_private(aside.parent)
             path.rename(aside)
         except OSError:  # another process was faster, or the folder cannot be written
             aside = path
+        self.damaged.append(aside)
         log.warning("damaged reference segment set aside, its rows are scored again: %s (%s)", aside, reason)
 
     def _agreeing(self, known: Values, found: Values, path: Path) -> set[str]:
@@ -215,7 +221,7 @@ class Store:
         )
 
 
-def _make(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make a folder and what is missing above it, for this user alone: the umask would let a group in."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):

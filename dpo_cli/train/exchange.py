@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dpo_cli import methods
 from dpo_cli.data.load import DataRow
 from dpo_cli.data.read import read_source
 from dpo_cli.data.rows import Problems
-from dpo_cli.errors import DataError, StorageError
+from dpo_cli.errors import DataError, RecipeError, StorageError
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.recipe.schema import Source, Split
 from dpo_cli.reference.spot import Spot
@@ -25,6 +26,20 @@ from dpo_cli.train.reference import open_store_of
 
 COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 """TRL's names: summed log-prob of each answer, nats."""
+
+
+def check_pairs(loaded: Loaded) -> None:
+    """Check that the recipe's rows are pairs, which the two columns are made for.
+
+    Raises:
+        RecipeError: its method eats something else.
+    """
+    name = loaded.recipe.method.name
+    if methods.get(name).data != "pairs":
+        what = (
+            f"'{name}' trains on single completions, the columns {' and '.join(COLUMNS)} are those of pairs"
+        )
+        raise RecipeError.of(str(loaded.path), what, "method.name=dpo: the values are the same")
 
 
 def export(rows: Sequence[DataRow], values: ReferenceValues, path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dpo_cli.cli.app import app
-from dpo_cli.errors import StorageError
+from dpo_cli.errors import RecipeError, StorageError
 from dpo_cli.reference.store import Store
 from tests.faults.test_reference_store import filled, write_recipe
 
@@ -144,3 +144,32 @@ def test_a_file_without_the_columns_is_refused_by_name(recipe: Path) -> None:
     done = CliRunner().invoke(app, ["cache", "import", str(recipe), str(recipe.parent / "rows.jsonl")])
 
     assert "has no 'ref_chosen_logps'" in str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["export", "import"])
+def test_single_completions_have_no_such_columns(recipe: Path, command: str) -> None:
+    arguments = ["cache", command, str(recipe), str(recipe.parent / "out.parquet"), "method.name=kto"]
+    done = CliRunner().invoke(app, arguments)
+
+    assert isinstance(done.exception, RecipeError)
+    assert "'kto' trains on single completions" in str(done.exception)
+
+
+def test_an_empty_name_removes_nothing(tmp_path: Path) -> None:
+    store = make(tmp_path)
+
+    assert run("cache", "gc", "", "--store", tmp_path) == "0 removed, 0 B\n"
+    assert store.read() == {}
+    assert Store(tmp_path, "0123456789abcdef", {}).read() == VALUES
+
+
+def test_damage_that_cannot_be_moved_is_told_all_the_same(tmp_path: Path) -> None:
+    store = make(tmp_path)
+    path = store.write({"e" * 32: (-1.0, 1)})
+    path.write_bytes(path.read_bytes()[:-7])
+    (store.folder / "bad").write_text("no folder")
+
+    done = CliRunner().invoke(app, ["cache", "verify", "--store", str(tmp_path)])
+
+    assert isinstance(done.exception, StorageError)
+    assert str(path) in str(done.exception)
