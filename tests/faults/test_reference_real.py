@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.faults.test_reference_store import assert_close, ended, start, stored
+from tests.faults.test_reference_store import assert_close, ended, kill_after_a_commit, start, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "SmolLM2-135M-Instruct"
@@ -33,13 +30,7 @@ def test_fault_028_ten_kills_cost_nothing_that_was_committed(tmp_path: Path) -> 
     rng = random.Random(0)
     committed: dict[str, tuple[float, int]] = {}
     for _ in range(KILLS):
-        process = start(recipe, f"reference.store={store}")
-        while process.poll() is None and len(stored(store)) == len(committed):
-            time.sleep(0.05)
-        time.sleep(rng.uniform(0, 8))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        kill_after_a_commit(recipe, store, rng.uniform(0, 8))
         after = stored(store)
         assert committed.items() <= after.items(), "what was committed stays as it was"
         committed = after

@@ -71,6 +71,18 @@ def ended(process: subprocess.Popen[str], timeout: float = 170) -> tuple[dict[st
     return json.loads(out), err
 
 
+def kill_after_a_commit(recipe: Path, store: Path, seconds: float) -> None:
+    """Start a fill, and `kill -9` it so long after it committed something."""
+    before = len(stored(store))
+    process = start(recipe, f"reference.store={store}")
+    while process.poll() is None and len(stored(store)) == before:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
 def stored(folder: Path) -> dict[str, tuple[float, int]]:
     """Give everything in a store, read file by file, also while others write to it."""
     found: dict[str, tuple[float, int]] = {}
@@ -107,14 +119,7 @@ def test_fault_028_a_killed_fill_is_continued(
     store = tmp_path / "store"
     rng = random.Random(0)
     for _ in range(2):
-        before = len(stored(store))
-        process = start(large, f"reference.store={store}")
-        while process.poll() is None and len(stored(store)) == before:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.2))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        kill_after_a_commit(large, store, rng.uniform(0, 0.2))
     committed = stored(store)
     done, _ = ended(start(large, f"reference.store={store}"))
 
