@@ -47,7 +47,8 @@ def micro_batches(
         max_tokens: budget of a bin.
     """
     longest_first = sorted(examples, key=lambda example: (-lengths[example], example))
-    total = sum(lengths[example] for example in examples)
+    # An example above the budget fills one bin, not several: bins that nothing needs would be filler to compute.
+    total = sum(min(lengths[example], max_tokens) for example in examples)
     per_rank = max(1, math.ceil(total / (world * max_tokens)))
     while (bins := _fill(longest_first, lengths, world * per_rank, max_tokens)) is None:
         per_rank += 1

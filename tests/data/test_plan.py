@@ -62,3 +62,8 @@ def test_loads_of_ranks_are_balanced() -> None:
     loads = [sum(lengths[e] for members in bins for e in members) for bins in ranks]
 
     assert max(loads) - min(loads) <= max(lengths)
+
+
+def test_rows_above_the_budget_cost_no_filler() -> None:
+    assert micro_batches([0, 1, 2], [900, 900, 900], world=1, max_tokens=100) == [[(0,), (1,), (2,)]]
+    assert [len(bins) for bins in micro_batches([0, 1, 2], [900, 900, 900], world=2, max_tokens=1)] == [2, 2]
