@@ -25,7 +25,11 @@ Text = str | Sequence[Message]
 DataKind = Literal["pairs", "labelled", "targets"]
 """What a method eats: groups of two completions, the preferred one first; one completion with a label; one completion to imitate."""
 
-Unit = Literal["example", "token"]
+Unit = Literal["example", "token", "sequence_token"]
+"""What a term of a loss is a mean over: groups, scored tokens of the first completions, or those and their prompts' tokens."""
+
+Want = Literal["public", "confidence", "prompt"]
+"""What a method asks of the scorer beside sums and counts: the fields of `LogProbs` of the same names."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Example:
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     label: bool | None = None
     """Whether the one completion is wanted; None where completions are ranked, or a target."""
+    margin: float | None = None
+    """Score of the chosen minus the rejected completion, in the data's own unit; None where the data state none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,8 @@ class TokenGroup:
     source: str = ""
     label: bool | None = None
     """Whether the one completion is wanted; None where completions are ranked, or a target."""
+    margin: float | None = None
+    """Score of the chosen minus the rejected completion, in the data's own unit; None where the data state none."""
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -85,6 +93,21 @@ class TokenGroup:
         """Scored tokens of each completion."""
         return tuple(int(mask.sum()) for mask in self.masks)
 
+    def public(self) -> TokenGroup:
+        """Give the group with each completion cut behind as many scored tokens as the one that has the fewest: what LD-DPO calls public."""
+        shortest = min(self.scored)
+        ends = [int(np.flatnonzero(mask)[shortest - 1]) + 1 for mask in self.masks]
+        completions = tuple(ids[:end] for ids, end in zip(self.completions, ends, strict=True))
+        masks = tuple(mask[:end] for mask, end in zip(self.masks, ends, strict=True))
+        return TokenGroup(self.prompt, completions, masks, self.source)
+
+    def prompt_alone(self) -> TokenGroup | None:
+        """Give the prompt as the one completion of its first token; None for a prompt of one token."""
+        rest = self.prompt[1:]
+        if not len(rest):
+            return None
+        return TokenGroup(self.prompt[:1], (rest,), (np.ones(len(rest), dtype=bool),), self.source)
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -99,13 +122,23 @@ class LogProbs:
     """What the scorer gives for the N completions of a batch, group by group."""
 
     total: Tensor
-    """Summed log-probability of the scored tokens, (N,) fp32, nats."""
+    """Summed log-probability of the scored tokens, (N,) fp32, nats; of a reward model its score instead."""
     tokens: Tensor
     """Scored tokens, (N,) int64, at least 1."""
     per_token: Tensor | None = None
     """Log-probability of each scored token, completion after completion, (sum of tokens,), on request."""
     labels: Tensor | None = None
     """Which completions are wanted, (N,) bool, for methods that eat labelled ones."""
+    margins: Tensor | None = None
+    """By how much each chosen completion is better, (B,), where the data say so; 0 for a pair without."""
+    public: Tensor | None = None
+    """Like `total`, but over as many scored tokens as the group's shortest completion has, (N,)."""
+    confidence: Tensor | None = None
+    """Mean over scored tokens of log p(token) - log sum_v p(v)^2, (N,), nats, without gradient."""
+    prompt: Tensor | None = None
+    """Summed log-probability of each group's prompt behind its first token, (B,), nats."""
+    prompt_tokens: Tensor | None = None
+    """How many tokens those are, (B,) int64."""
 
     @property
     def mean(self) -> Tensor:

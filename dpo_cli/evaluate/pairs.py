@@ -12,10 +12,8 @@ from torch import Tensor
 
 from dpo_cli.evaluate.baselines import Baselines, baselines
 from dpo_cli.evaluate.statistics import Interval, accuracy_interval
-from dpo_cli.methods._base import Method, mean_loss, pairs, reward_metrics
+from dpo_cli.methods._base import Method, annotated, mean_loss, pairs, reward_metrics
 from dpo_cli.types import LogProbs, TokenGroup
-
-Sums = Sequence[tuple[float, int]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Evaluation:
 def evaluate_pairs(
     groups: Sequence[TokenGroup],
     clusters: Sequence[str],
-    policy: Sequence[Sums],
+    policy: LogProbs,
     reference: LogProbs | None,
     method: Method,
     config: Any,
@@ -81,18 +79,13 @@ def evaluate_pairs(
     Args:
         groups: n pairs, chosen first.
         clusters: a digest of each pair's prompt, (n,): the interval is over prompts.
-        policy: (summed log-prob, scored tokens) of each pair's completions under the policy.
+        policy: of the pairs' completions, (2n,), on the CPU.
         reference: the same completions, (2n,), on the CPU; None for a method without a reference.
         method: gives rewards and losses.
         config: the method's knobs.
         tie: margins of at most so much per reward unit are ties: differences that arithmetic alone makes.
     """
-    flat = [value for sums in policy for value in sums]
-    scored = LogProbs(
-        torch.tensor([total for total, _ in flat], dtype=torch.float32),
-        torch.tensor([tokens for _, tokens in flat]),
-    )
-    loss, metrics = _judged(scored, reference, method, config)
+    loss, metrics = _judged(annotated(policy, groups), reference, method, config)
     margins = metrics["rewards/margins"].double().numpy()
     correct = (margins > tie).astype(np.float64)
     return Evaluation(

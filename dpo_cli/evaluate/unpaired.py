@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from dpo_cli.evaluate.pairs import Evaluation, Sums
-from dpo_cli.methods._base import Method, mean_loss
+from dpo_cli.evaluate.pairs import Evaluation
+from dpo_cli.methods._base import Method, annotated, mean_loss
 from dpo_cli.types import LogProbs, TokenGroup
 
 
 def evaluate_unpaired(
     groups: Sequence[TokenGroup],
-    policy: Sequence[Sums],
+    policy: LogProbs,
     reference: LogProbs | None,
     method: Method,
     config: Any,
@@ -24,16 +23,14 @@ def evaluate_unpaired(
 
     Args:
         groups: n groups of one completion, all with labels or none.
-        policy: (summed log-prob, scored tokens) of each under the policy.
+        policy: of each, (n,), on the CPU.
         reference: the same completions, (n,), on the CPU; None for a method without a reference.
         method: gives rewards and losses; one that eats labelled completions or targets.
         config: the method's knobs.
     """
     assert method.reward is not None, "a method of single completions rates them"
-    totals = torch.tensor([sums[0][0] for sums in policy], dtype=torch.float32)
-    wanted = [group.label for group in groups]
-    labels = None if None in wanted else torch.tensor([bool(label) for label in wanted])
-    scored = LogProbs(totals, torch.tensor([sums[0][1] for sums in policy]), labels=labels)
+    scored = annotated(policy, groups)
+    labels = scored.labels
     out = method.loss(scored, reference, config)
     rewards = method.reward(scored, reference, config).double().numpy()
     figures: dict[str, Any] = {

@@ -6,11 +6,11 @@ No torch import at the top: recipes are checked without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dpo_cli.errors import Problem
-from dpo_cli.types import DataKind, LogProbs, LossOutput, TokenGroup, Unit
+from dpo_cli.types import DataKind, LogProbs, LossOutput, TokenGroup, Unit, Want
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,10 @@ class Method:
     None for methods of pairs, whose loss reports `rewards/margins`."""
     advice: Callable[[Any, Sequence[TokenGroup]], list[str]] = lambda config, groups: []
     """(config, training groups) -> what the user should know about these settings on these data, a line each."""
+    wants: Callable[[Any], frozenset[Want]] = lambda config: frozenset()
+    """Config -> what the loss reads of the scorer beside sums and counts."""
+    trains_head: bool = False
+    """Whether it trains a scalar head on each row's last token in place of the language model's: a reward model. `policy.total` is its score."""
 
 
 class StepContext(Protocol):
@@ -69,26 +73,47 @@ def mean_loss(out: LossOutput, scored: LogProbs, completions: int = 2) -> Tensor
 
     tokens = scored.tokens[::completions]
     units: dict[Unit, int | Tensor] = {"example": len(tokens), "token": tokens.sum()}
+    if scored.prompt_tokens is not None:
+        units["sequence_token"] = tokens.sum() + scored.prompt_tokens.sum()
     return torch.stack([term.weight * term.losses.sum() / units[term.unit] for term in out.terms]).sum()
 
 
 def reward_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> dict[str, Tensor]:
-    """Give TRL's reward and log-prob metrics per pair, each (B,).
-
-    `rewards/accuracies` is a strict `>`: ties count as wrong. `logps/*` are sums over completion tokens.
-    """
-    chosen, rejected = chosen.detach(), rejected.detach()
+    """Give TRL's reward and log-prob metrics per pair, each (B,); `logps/*` are sums over completion tokens."""
     chosen_logps, rejected_logps = pairs(policy.total.detach())
+    chosen_tokens, rejected_tokens = pairs(policy.tokens)
+    return {
+        **preference_metrics(chosen, rejected, policy),
+        "logps/chosen": chosen_logps,
+        "logps/rejected": rejected_logps,
+        "logps/chosen_per_token": chosen_logps / chosen_tokens,
+        "logps/rejected_per_token": rejected_logps / rejected_tokens,
+    }
+
+
+def preference_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> dict[str, Tensor]:
+    """Give rewards and lengths per pair, each (B,); `rewards/accuracies` is a strict `>`: ties count as wrong."""
+    chosen, rejected = chosen.detach(), rejected.detach()
     chosen_tokens, rejected_tokens = pairs(policy.tokens)
     return {
         "rewards/chosen": chosen,
         "rewards/rejected": rejected,
         "rewards/margins": chosen - rejected,
         "rewards/accuracies": (chosen > rejected).float(),
-        "logps/chosen": chosen_logps,
-        "logps/rejected": rejected_logps,
-        "logps/chosen_per_token": chosen_logps / chosen_tokens,
-        "logps/rejected_per_token": rejected_logps / rejected_tokens,
         "lengths/chosen": chosen_tokens.float(),
         "lengths/rejected": rejected_tokens.float(),
     }
+
+
+def annotated(scored: LogProbs, groups: Sequence[TokenGroup]) -> LogProbs:
+    """Give log-probs with what the data say of their groups: labels, or margins, where there are some."""
+    import torch
+
+    device = scored.total.device
+    if any(group.margin is not None for group in groups):
+        margins = torch.tensor([group.margin or 0.0 for group in groups], dtype=scored.total.dtype)
+        return replace(scored, margins=margins.to(device, non_blocking=True))
+    if any(group.label is None for group in groups):
+        return scored
+    labels = torch.tensor([bool(group.label) for group in groups])
+    return replace(scored, labels=labels.to(device, non_blocking=True))

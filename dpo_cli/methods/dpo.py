@@ -6,15 +6,18 @@ The losses themselves stand in `_pairwise.py`, each with its equation and paper.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from dpo_cli.errors import Problem
 from dpo_cli.methods._base import Method, pairs, reward_metrics
 from dpo_cli.methods._pairwise import LOSSES, SCORES, Divergence, LossName, PairValues
-from dpo_cli.types import LogProbs, LossOutput, Term
+from dpo_cli.types import LogProbs, LossOutput, Term, Want
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -38,6 +41,11 @@ class DPOConfig:
     """Which `f_divergence: alpha`, 0 (forward KL) to 1 (reverse KL), as in TRL's f_alpha_divergence_coef. Larger is nearer to plain DPO."""
     tau: Annotated[float, Gt(0), Le(1)] = 0.05
     """Temperature of `discopop`'s change between its two losses, in reward units, above 0 to 1. Larger blends them more evenly."""
+    ld_alpha: Annotated[float, Ge(0), Le(1)] | None = None
+    """LD-DPO: what the loss counts of the tokens that the longer completion has beyond the shorter one's number, 0 to 1; null and 1
+    are plain DPO. Smaller learns less from length."""
+    wpo: bool = False
+    """WPO: weight each pair by how likely the policy itself would be to write its completions, per token; `sft` in a mix is not weighted."""
 
 
 def dpo_loss(policy: LogProbs, reference: LogProbs | None, config: DPOConfig) -> LossOutput:
@@ -49,19 +57,49 @@ def dpo_loss(policy: LogProbs, reference: LogProbs | None, config: DPOConfig) ->
         config: the losses and their knobs.
 
     Returns:
-        The terms and the reward metrics; rewards are beta times the log-ratio, whatever the divergence.
+        The terms and the reward metrics; rewards are beta times the whole completion's log-ratio, whatever the divergence and `ld_alpha`.
     """
     assert reference is not None, "DPO compares with a reference"
-    values = pair_values(policy, reference, config)
+    values = pair_values(desensitised(policy, config), desensitised(reference, config), config)
+    likely = on_policy(policy) if config.wpo else 1.0
     terms = [
-        Term(LOSSES[name].formula(values), LOSSES[name].unit, weight)
+        Term(
+            LOSSES[name].formula(values) * (likely if LOSSES[name].unit == "example" else 1.0),
+            LOSSES[name].unit,
+            weight,
+        )
         for name, weight in weights(config).items()
     ]
     chosen_ratio, rejected_ratio = pairs((policy.total - reference.total).detach())
-    metrics = reward_metrics(values.chosen, values.rejected, policy)
+    metrics = reward_metrics(config.beta * chosen_ratio, config.beta * rejected_ratio, policy)
     return LossOutput(
         tuple(terms), {**metrics, "logratio/chosen": chosen_ratio, "logratio/rejected": rejected_ratio}
     )
+
+
+def desensitised(values: LogProbs, config: DPOConfig) -> LogProbs:
+    """Give sums in which the tokens beyond the shorter completion's number count `ld_alpha`   (Liu et al. 2024, LD-DPO, arXiv:2409.06411, eq. 10)."""
+    if config.ld_alpha is None:
+        return values
+    assert values.public is not None, "the scorer gives what `wants` asks for"
+    return replace(values, total=values.public + config.ld_alpha * (values.total - values.public))
+
+
+def on_policy(policy: LogProbs) -> Tensor | float:
+    """Give each pair's weight c(y_w) c(y_l), c(y) = exp mean_t [ln p(y_t) - ln sum_v p(v)^2], (B,), without gradient.
+
+    Zhou et al. 2024, WPO, arXiv:2406.11827, section 3.2. 1 where nothing is known of it: an evaluation judges all pairs alike.
+    """
+    if policy.confidence is None:
+        return 1.0
+    chosen, rejected = pairs(policy.confidence)
+    return (chosen + rejected).exp()
+
+
+def wants(config: DPOConfig) -> frozenset[Want]:
+    """Give what LD-DPO and WPO read beside sums."""
+    asked: set[Want] = {"public"} if config.ld_alpha is not None else set()
+    return frozenset(asked | ({"confidence"} if config.wpo else set()))
 
 
 def pair_values(policy: LogProbs, reference: LogProbs, config: DPOConfig) -> PairValues:
@@ -93,7 +131,9 @@ def weights(config: DPOConfig) -> dict[LossName, float]:
 
 
 def at_reference(config: DPOConfig) -> float | None:
-    """Give the weighted sum of the losses where policy = reference, None where one of them has no closed form."""
+    """Give the weighted sum of the losses where policy = reference, None where one of them has no closed form or pairs are weighted."""
+    if config.wpo:
+        return None
     total = 0.0
     for name, weight in weights(config).items():
         closed_form = LOSSES[name].at_reference
@@ -111,7 +151,12 @@ def problems(config: DPOConfig) -> list[Problem]:
         return unknown or [
             Problem("method.loss", "'method.loss' is an empty mix", "{sigmoid: 1}, or a loss's name")
         ]
-    return [*_smoothing(config, mix), *_divergence(config, mix), *_unread(config, mix)]
+    return [
+        *_smoothing(config, mix),
+        *_divergence(config, mix),
+        *_unread(config, mix),
+        *_weighting(config, mix),
+    ]
 
 
 def _unknown(name: str) -> Problem:
@@ -125,6 +170,15 @@ def _smoothing(config: DPOConfig, mix: dict[LossName, float]) -> list[Problem]:
         return []
     what = "'method.loss' is exo_pair, which is infinite at 'method.label_smoothing' 0"
     return [Problem("method.loss", what, "method.label_smoothing: 0.001")]
+
+
+def _weighting(config: DPOConfig, mix: dict[LossName, float]) -> list[Problem]:
+    """Name losses whose values are of no pair that a weight could belong to."""
+    sorting = [name for name in mix if name in ("aot", "aot_unpaired")]
+    if not config.wpo or not sorting:
+        return []
+    what = f"'method.wpo' weighs pairs, but {', '.join(sorting)} sorts them apart"
+    return [Problem("method.wpo", what, "method.wpo: false, or another loss")]
 
 
 def _divergence(config: DPOConfig, mix: dict[LossName, float]) -> list[Problem]:
@@ -163,4 +217,5 @@ METHOD = Method(
     paper="Direct Preference Optimization, arXiv:2305.18290",
     at_reference=at_reference,
     problems=problems,
+    wants=wants,
 )

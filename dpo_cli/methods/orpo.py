@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt
 
@@ -25,17 +25,20 @@ class ORPOConfig:
     """Selects the method."""
     beta: Annotated[float, Gt(0)] = 0.1
     """The paper's lambda: weight of the odds-ratio term beside the NLL, without unit; usually 0.1 to 1. Larger separates pairs harder."""
+    nll_on: Literal["completion", "all"] = "completion"
+    """Tokens that the NLL is a mean over: the chosen completion's, or the prompt's too, as in TRL and the authors' code."""
 
 
 def orpo_loss(policy: LogProbs, reference: LogProbs | None, config: ORPOConfig) -> LossOutput:
     """NLL(y_w) - beta ln sigma(ln odds(y_w) - ln odds(y_l)), odds = p/(1 - p), p = exp(mean log-prob per token)   (eq. 6 and 7).
 
-    The NLL is the mean over the step's chosen completion tokens. TRL takes it over prompt and completion tokens together.
+    The NLL is the mean over the step's chosen completion tokens; with `nll_on: all` over them and their prompts' tokens behind the
+    first, which is TRL's. An evaluation judges both by the same.
 
     Args:
-        policy: log-probs of chosen, rejected, chosen, ..., nats, (2B,), with gradient.
+        policy: log-probs of chosen, rejected, chosen, ..., nats, (2B,), with gradient; those of the prompts where the NLL takes them.
         reference: not used.
-        config: beta.
+        config: beta and the NLL's span.
 
     Returns:
         Both terms and the reward metrics (rewards are beta times the mean log-prob), `log_odds_chosen` (log of the odds ratio),
@@ -52,7 +55,15 @@ def orpo_loss(policy: LogProbs, reference: LogProbs | None, config: ORPOConfig) 
         "log_odds_ratio": ratio.detach(),
         "nll": -chosen_mean.detach(),
     }
-    return LossOutput((Term(-pairs(policy.total)[0], "token"), Term(-ratio, "example", config.beta)), metrics)
+    return LossOutput((_nll(policy, config), Term(-ratio, "example", config.beta)), metrics)
+
+
+def _nll(policy: LogProbs, config: ORPOConfig) -> Term:
+    chosen, _ = pairs(policy.total)
+    if config.nll_on == "completion":
+        return Term(-chosen, "token")
+    assert policy.prompt is not None, "the scorer gives what `wants` asks for"
+    return Term(-(chosen + policy.prompt), "sequence_token")
 
 
 def log_odds(mean: Tensor) -> Tensor:
@@ -67,4 +78,5 @@ METHOD = Method(
     needs_reference=False,
     loss=orpo_loss,
     paper="ORPO, arXiv:2403.07691",
+    wants=lambda config: frozenset({"prompt"} if config.nll_on == "all" else ()),
 )

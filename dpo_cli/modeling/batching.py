@@ -37,7 +37,7 @@ def score_groups(
     with torch.no_grad(), autocast():
         for members in _batches([group.n_tokens for group in groups], max_tokens):
             row = scorer.layout([groups[member] for member in members])
-            _, total, tokens = scorer(row)
+            _, total, tokens, _ = scorer(row)
             sums = list(zip(total.tolist(), tokens.tolist(), strict=True))
             for member in members:
                 n_completions = len(groups[member].completions)

@@ -62,10 +62,21 @@ def token_log_probs(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
         head: the projection.
         targets: token ids, (M,) int64.
     """
+    return _log_probs(hidden, head, targets, squares=False)[0]
+
+
+def token_log_probs_and_squares(hidden: Tensor, head: Head, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Give `token_log_probs`, and log sum_v p(v)^2 at each position, (M,) fp32, without gradient: how certain the model is there."""
+    return _log_probs(hidden, head, targets, squares=True)
+
+
+def _log_probs(hidden: Tensor, head: Head, targets: Tensor, squares: bool) -> tuple[Tensor, Tensor]:
     kind = hidden.device.type
     low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     with torch.autocast(kind, enabled=False):
-        return _TokenLogProbs.apply(hidden, head.weight, head.bias, targets, head.scale, head.softcap, low)
+        return _TokenLogProbs.apply(
+            hidden, head.weight, head.bias, targets, head.scale, head.softcap, low, squares
+        )
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -79,15 +90,20 @@ class _TokenLogProbs(torch.autograd.Function):
         scale: float,
         softcap: float | None,
         low: torch.dtype,
-    ) -> Tensor:
+        squares: bool,
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.scale, ctx.softcap, ctx.low = scale, softcap, low
         out = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        certainty = torch.empty(len(targets) if squares else 0, dtype=torch.float32, device=hidden.device)
         left = _left(weight, low)
         for rows in _chunks(len(targets), len(weight)):
-            logits = _logits(hidden[rows], left, bias, scale, softcap)
-            out[rows] = torch.log_softmax(logits, 1).gather(1, targets[rows, None])[:, 0]
-        return out
+            log_p = torch.log_softmax(_logits(hidden[rows], left, bias, scale, softcap), 1)
+            out[rows] = log_p.gather(1, targets[rows, None])[:, 0]
+            if squares:
+                certainty[rows] = torch.logsumexp(2 * log_p, 1)
+        ctx.mark_non_differentiable(certainty)
+        return out, certainty
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -111,7 +127,7 @@ class _TokenLogProbs(torch.autograd.Function):
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
-            *[None] * 4,
+            *[None] * 5,
         )
 
 

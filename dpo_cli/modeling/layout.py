@@ -1,18 +1,19 @@
 """Groups -> one row of token ids without padding, or plain right-padded rows.
 
-Legend: R rows, T tokens of a row, M scored tokens, N completions.
+Legend: R rows, T tokens of a row, M scored tokens, N completions, B groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dpo_cli.types import TokenGroup
+from dpo_cli.types import TokenGroup, Want
 
 
 @dataclass(eq=False)
@@ -59,11 +60,27 @@ class Row:
     """(R, T) int64 for padded rows, None for a packed one."""
     segments: Segments | None
     source: Tensor
-    """Positions in the flattened (R * T) whose next token is scored, (M,) int64, completion after completion."""
+    """Positions in the flattened (R * T) whose next token is scored, (M,) int64, completion after completion; behind them the
+    prompts', where they are wanted."""
     targets: Tensor
-    """Those next tokens, (M,) int64."""
+    """Those next tokens, like `source`."""
     tokens: Tensor
     """Scored tokens of each completion, (N,) int64."""
+    last: Tensor
+    """Flattened positions of each completion's last token, (N,) int64."""
+    want: Set[Want] = frozenset()
+    """What is wanted beside sums and counts."""
+    public: Tensor | None = None
+    """1 for a scored token that has its like in the group's shortest completion, else 0, (M,) fp32, where it is wanted."""
+    prompt_tokens: Tensor | None = None
+    """Tokens of each prompt behind its first, (B,) int64, where they are wanted."""
+    n_prompt_tokens: int = 0
+    """All of them: a number, for slicing by a tensor would wait for the device."""
+
+    @property
+    def n_scored(self) -> int:
+        """Scored tokens of all completions; the prompts' come behind them."""
+        return len(self.source) - self.n_prompt_tokens
 
     @property
     def n_computed(self) -> int:
@@ -71,16 +88,21 @@ class Row:
         return self.input_ids.numel()
 
 
-def pack(groups: Sequence[TokenGroup], device: torch.device | str = "cpu") -> Row:
+def pack(
+    groups: Sequence[TokenGroup], device: torch.device | str = "cpu", want: Set[Want] = frozenset()
+) -> Row:
     """Lay groups out as one row `[prompt_1 completion_1 completion_2 ... prompt_2 ...]`, every prompt once."""
     ids: list[np.ndarray] = []
     positions: list[np.ndarray] = []
     prompts: list[int] = []
+    starts: list[int] = []
     scored: list[tuple[np.ndarray, np.ndarray]] = []
+    last: list[int] = []
     start = 0
     for group in groups:
         prompt, n_prompt = len(ids), len(group.prompt)
         last_of_prompt = start + n_prompt - 1
+        starts.append(start)
         ids += [group.prompt, *group.completions]
         prompts += [prompt] * (1 + len(group.completions))
         positions += [np.arange(n_prompt), *(n_prompt + np.arange(len(own)) for own in group.completions)]
@@ -88,19 +110,20 @@ def pack(groups: Sequence[TokenGroup], device: torch.device | str = "cpu") -> Ro
         for own, mask in zip(group.completions, group.masks, strict=True):
             scored.append(_scored(own, mask, start, last_of_prompt))
             start += len(own)
+            last.append(start - 1)
     position_ids = _tensor(np.concatenate(positions), device)
     return Row(
         input_ids=_tensor(np.concatenate(ids), device)[None],
         position_ids=position_ids[None],
         attention_mask=None,
         segments=_segments([len(piece) for piece in ids], prompts, position_ids, device),
-        source=_tensor(np.concatenate([source for source, _ in scored]), device),
-        targets=_tensor(np.concatenate([targets for _, targets in scored]), device),
-        tokens=torch.tensor([len(targets) for _, targets in scored], device=device),
+        **_read_out(groups, scored, starts, last, device, want),
     )
 
 
-def pad(groups: Sequence[TokenGroup], device: torch.device | str = "cpu") -> Row:
+def pad(
+    groups: Sequence[TokenGroup], device: torch.device | str = "cpu", want: Set[Want] = frozenset()
+) -> Row:
     """Lay every completion out behind its own copy of the prompt, one right-padded row each: the oracle's layout.
 
     The padding's id does not matter: lengths, not ids, say what is padding.
@@ -109,22 +132,52 @@ def pad(groups: Sequence[TokenGroup], device: torch.device | str = "cpu") -> Row
     width = max(len(prompt) + len(ids) for prompt, ids, _ in pairs)
     input_ids = np.zeros((len(pairs), width), np.int64)
     attention_mask = np.zeros((len(pairs), width), np.int64)
-    scored = []
+    scored, last = [], []
     for number, (prompt, ids, mask) in enumerate(pairs):
         full = np.concatenate([prompt, ids])
         input_ids[number, : len(full)] = full
         attention_mask[number, : len(full)] = 1
         start = number * width
         scored.append(_scored(ids, mask, start + len(prompt), start + len(prompt) - 1))
+        last.append(start + len(full) - 1)
+    firsts = np.cumsum([0, *(len(group.completions) for group in groups)])[:-1]
     return Row(
         input_ids=_tensor(input_ids, device),
         position_ids=torch.arange(width, device=device).expand(len(pairs), width),
         attention_mask=_tensor(attention_mask, device),
         segments=None,
-        source=_tensor(np.concatenate([source for source, _ in scored]), device),
-        targets=_tensor(np.concatenate([targets for _, targets in scored]), device),
-        tokens=torch.tensor([len(targets) for _, targets in scored], device=device),
+        **_read_out(groups, scored, [int(first) * width for first in firsts], last, device, want),
     )
+
+
+def _read_out(
+    groups: Sequence[TokenGroup],
+    scored: list[tuple[np.ndarray, np.ndarray]],
+    prompt_starts: Sequence[int],
+    last: list[int],
+    device: torch.device | str,
+    want: Set[Want],
+) -> dict[str, Any]:
+    """Give the fields of a row that say what is read where."""
+    sources, targets = [source for source, _ in scored], [target for _, target in scored]
+    fields: dict[str, Any] = {
+        "want": want,
+        "tokens": torch.tensor([len(target) for target in targets], device=device),
+        "last": torch.tensor(last, device=device),
+    }
+    if "public" in want:
+        public = [np.arange(n) < min(group.scored) for group in groups for n in group.scored]
+        fields["public"] = _tensor(np.concatenate(public), device, torch.float32)
+    if "prompt" in want:
+        sources += [
+            start + np.arange(len(g.prompt) - 1) for start, g in zip(prompt_starts, groups, strict=True)
+        ]
+        targets += [group.prompt[1:] for group in groups]
+        fields["prompt_tokens"] = torch.tensor([len(group.prompt) - 1 for group in groups], device=device)
+        fields["n_prompt_tokens"] = sum(len(group.prompt) - 1 for group in groups)
+    fields["source"] = _tensor(np.concatenate(sources), device)
+    fields["targets"] = _tensor(np.concatenate(targets), device)
+    return fields
 
 
 def _scored(ids: np.ndarray, mask: np.ndarray, start: int, before: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,11 @@
-"""The scorer: groups of token ids in, log-probabilities of their completions out. The only place that sees logits.
+"""The scorer: groups of token ids in, log-probabilities of their completions out, or a reward model's scores. The only place that sees logits.
 
 Legend: R rows, T tokens of a row, D hidden size, M scored tokens, N completions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Literal
 
 import torch
@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dpo_cli.modeling.attention import NAME, Kernel, choose_kernel, install
-from dpo_cli.modeling.head import head_of, token_log_probs
+from dpo_cli.modeling.head import head_of, token_log_probs, token_log_probs_and_squares
 from dpo_cli.modeling.layout import Row, pack, pad
-from dpo_cli.types import LogProbs, TokenGroup
+from dpo_cli.modeling.reward import is_reward_model, scores_of
+from dpo_cli.types import LogProbs, TokenGroup, Want
 
 Path = Literal["packed", "padded"]
 """How groups are laid out: one packed row that shares prompts, or plain right-padded rows."""
 
 
 class Scorer(nn.Module):
-    """Owns the causal LM and runs backbone and fused head in one forward: this module is what accelerate prepares.
+    """Owns the causal LM, or the reward model, and runs backbone and fused head in one forward: this module is what accelerate prepares.
 
     A head applied outside the wrapped forward would miss DDP's gradient hooks and FSDP's gathers.
     """
@@ -33,6 +34,7 @@ class Scorer(nn.Module):
         self.config = model.config
         self._no_split_modules = model._no_split_modules
         self._attention = model.config._attn_implementation
+        self.is_reward = is_reward_model(model)
         self.kernel = kernel
         self.path: Path = path
         self.take(path)
@@ -48,20 +50,36 @@ class Scorer(nn.Module):
         """Tie the model's embeddings again: FSDP asks for it after it has sharded the module."""
         self.model.tie_weights()
 
-    def layout(self, groups: Sequence[TokenGroup]) -> Row:
-        """Lay groups out on the model's device as this scorer's path wants them."""
-        return (pack if self.path == "packed" else pad)(groups, self.model.device)
+    def layout(self, groups: Sequence[TokenGroup], want: Set[Want] = frozenset()) -> Row:
+        """Lay groups out on the model's device as this scorer's path wants them, ready to be read for what is wanted."""
+        return (pack if self.path == "packed" else pad)(groups, self.model.device, want)
 
-    def forward(self, row: Row) -> tuple[Tensor, Tensor, Tensor]:
-        """Give per-token log-probs (M,) fp32, their sums per completion (N,) float64, in nats, and the counts (N,) int64.
+    def forward(self, row: Row) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Give per-token log-probs (M,) fp32, their sums per completion (N,) float64, in nats, the counts (N,) int64, and what else is wanted.
 
-        Plain tensors, not a dataclass: FSDP hangs its backward hooks on the tensors of the output.
+        A reward model gives its scores (N,) in place of the first two. Plain tensors, not a dataclass: FSDP hangs its backward hooks
+        on the tensors of the output.
         """
-        hidden = self._hidden(row)
-        per_token = token_log_probs(hidden.flatten(0, 1)[row.source], head_of(self.model), row.targets)
-        # In float64: a sum of 2,000 nats in fp32 is only good to 1e-4. segment_reduce adds in order, so it is repeatable.
-        total = torch.segment_reduce(per_token.double(), "sum", lengths=row.tokens, unsafe=True)
-        return per_token, total, row.tokens
+        hidden = self._hidden(row).flatten(0, 1)
+        if self.is_reward:
+            scores = scores_of(self.model, hidden[row.last])
+            return scores, scores.double(), row.tokens, {}
+        extra: dict[str, Tensor] = {}
+        at, head = hidden[row.source], head_of(self.model)
+        if "confidence" in row.want:
+            read, squares = token_log_probs_and_squares(at, head, row.targets)
+        else:
+            read, squares = token_log_probs(at, head, row.targets), None
+        n_scored = row.n_scored
+        per_token = read[:n_scored]
+        if squares is not None:
+            sure = (per_token.detach() - squares[:n_scored]).double()
+            extra["confidence"] = _sums(sure, row.tokens) / row.tokens
+        if row.public is not None:
+            extra["public"] = _sums(per_token.double() * row.public, row.tokens)
+        if row.prompt_tokens is not None:
+            extra["prompt"] = _sums(read[n_scored:].double(), row.prompt_tokens)
+        return per_token, _sums(per_token.double(), row.tokens), row.tokens, extra
 
     def _hidden(self, row: Row) -> Tensor:
         """Give the backbone's last hidden states, (R, T, D)."""
@@ -87,5 +105,13 @@ def score(scorer: nn.Module, row: Row, *, per_token: bool = False) -> LogProbs:
         row: from `Scorer.layout`.
         per_token: give each scored token's log-prob too.
     """
-    each, total, tokens = scorer(row)
-    return LogProbs(total.float(), tokens, each if per_token else None)
+    each, total, tokens, extra = scorer(row)
+    more = {name: values.float() for name, values in extra.items()}
+    return LogProbs(
+        total.float(), tokens, each if per_token else None, prompt_tokens=row.prompt_tokens, **more
+    )
+
+
+def _sums(values: Tensor, lengths: Tensor) -> Tensor:
+    """Give the sums of runs of values, in float64: a sum of 2,000 nats in fp32 is only good to 1e-4. It adds in order, so it is repeatable."""
+    return torch.segment_reduce(values, "sum", lengths=lengths, unsafe=True)

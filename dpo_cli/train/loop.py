@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from dpo_cli.data.plan import examples_of_step, micro_batches
 from dpo_cli.errors import NumericsError
-from dpo_cli.methods._base import Method
+from dpo_cli.methods._base import Method, annotated
 from dpo_cli.metrics.reduce import Meter
 from dpo_cli.metrics.speed import Speed
 from dpo_cli.modeling.logprobs import Scorer, score
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.optim import learning_rate
 from dpo_cli.train.runtime import Runtime
-from dpo_cli.types import Batch, LogProbs, LossOutput, TokenGroup, Unit
+from dpo_cli.types import Batch, LogProbs, LossOutput, TokenGroup, Unit, Want
 
 
 class ReferenceSource(Protocol):
@@ -89,13 +89,15 @@ def optimizer_step(run: Run) -> None:
     bins = micro_batches(examples, run.lengths, run.runtime.world, run.token_budget)[run.runtime.rank]
     units = count_units([run.groups[example] for example in examples])
     seed_step(train.seed, run.step, run.runtime.rank)
+    config: Any = run.recipe.method
+    want = run.method.wants(config)
     prepared = [run.method.prepare(Step(run, examples, bins))] if run.method.prepare else []
     run.model.train()
     n_computed = 0
     for number, members in enumerate(bins):
         batch = _batch(run, members, examples)
         with run.runtime.sync_only(number == len(bins) - 1, run.model):
-            row = run.scorer.layout(batch.groups)
+            row = run.scorer.layout(batch.groups, want)
             with run.runtime.autocast():
                 policy = score(run.model, row)
             out = _loss(run, policy, batch, prepared)
@@ -111,8 +113,10 @@ def optimizer_step(run: Run) -> None:
 
 
 def count_units(groups: Sequence[TokenGroup]) -> dict[Unit, int]:
-    """Count what a step's losses are means over: examples, and scored tokens of the first completions."""
-    return {"example": len(groups), "token": sum(group.scored[0] for group in groups)}
+    """Count what a step's losses are means over: examples, scored tokens of the first completions, and those with their prompts'."""
+    n_scored = sum(group.scored[0] for group in groups)
+    n_prompt = sum(len(group.prompt) - 1 for group in groups)
+    return {"example": len(groups), "token": n_scored, "sequence_token": n_scored + n_prompt}
 
 
 def normalised(out: LossOutput, units: dict[Unit, int]) -> Tensor:
@@ -139,17 +143,24 @@ def _batch(run: Run, members: Sequence[int], examples: Sequence[int]) -> Batch:
 
 
 def _loss(run: Run, policy: LogProbs, batch: Batch, prepared: Sequence[Any]) -> LossOutput:
-    reference = None if run.reference is None else run.reference.lookup(batch.groups, run.runtime.device)
     config: Any = run.recipe.method
-    return run.method.loss(labelled(policy, batch.groups), reference, config, *prepared)
+    reference = reference_of(run.reference, batch.groups, run.method.wants(config), run.runtime.device)
+    return run.method.loss(annotated(policy, batch.groups), reference, config, *prepared)
 
 
-def labelled(policy: LogProbs, groups: Sequence[TokenGroup]) -> LogProbs:
-    """Give log-probs with the groups' labels, where these have some."""
-    if any(group.label is None for group in groups):
-        return policy
-    labels = torch.tensor([bool(group.label) for group in groups])
-    return replace(policy, labels=labels.to(policy.total.device, non_blocking=True))
+def reference_of(
+    source: ReferenceSource | None,
+    groups: Sequence[TokenGroup],
+    want: Set[Want],
+    device: torch.device | str = "cpu",
+) -> LogProbs | None:
+    """Give the reference's log-probs of a batch, and what a method wants beside their sums; None without a reference."""
+    if source is None:
+        return None
+    found = source.lookup(groups, device)
+    if "public" not in want:
+        return found
+    return replace(found, public=source.lookup([group.public() for group in groups], device).total)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,10 @@ def precompute(session: Session) -> Precomputed:
     Raises:
         StorageError: the store cannot be trusted, read or written, or holds other values than the model gives.
     """
-    groups = [row.group for row in session.rows] + session.data.mismatched
+    groups = [row.group for row in session.rows]
+    if "public" in methods.get(session.recipe.method.name).wants(session.recipe.method):
+        groups += [group.public() for group in groups]
+    groups += session.data.mismatched
     prepared = prepare(session.recipe, session.runtime, session.model, groups, None)
     # All new: other batches must give the same values.
     checked = prepared.spot or session.check(groups, prepared.values, prepared.store)

@@ -11,7 +11,7 @@ from dpo_cli.errors import StorageError
 from dpo_cli.methods._base import Method, mean_loss
 from dpo_cli.modeling.logprobs import Scorer, score
 from dpo_cli.reference.spot import MEAN_NATS_PER_TOKEN
-from dpo_cli.train.loop import ReferenceSource
+from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.types import TokenGroup
 
 
@@ -29,9 +29,11 @@ def check_start(
     Raises:
         StorageError: the policy is not the reference: another model, another template, a poisoned value.
     """
+    want = method.wants(config)
     with torch.no_grad(), autocast():
-        policy = score(scorer.eval(), scorer.layout(groups))
-    theirs = reference.lookup(groups, policy.total.device)
+        policy = score(scorer.eval(), scorer.layout(groups, want))
+    theirs = reference_of(reference, groups, want, policy.total.device)
+    assert theirs is not None, "there is a reference to compare with"
     off = (policy.total - theirs.total).abs() / policy.tokens
     mean, worst, limit = off.mean().item(), off.max().item(), MEAN_NATS_PER_TOKEN[precision]
     if not (mean <= limit and worst <= 10 * limit):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from dpo_cli.methods._base import mean_loss
 from dpo_cli.methods.orpo import ORPOConfig, log_odds, orpo_loss
+from dpo_cli.train.loop import fit
 from dpo_cli.types import LogProbs
 from tests.methods.cases import random_pairs
+from tests.train.small import small_run
 
 
 def odds(total: float, tokens: int) -> float:
@@ -59,3 +63,26 @@ def test_rewards_are_beta_times_the_mean_log_prob() -> None:
 
     assert (metrics["rewards/chosen"].item(), metrics["rewards/rejected"].item()) == (-0.5, -1.0)
     assert metrics["nll"].item() == 1.0
+
+
+def test_the_nll_over_all_tokens_pools_prompts_and_completions() -> None:
+    policy, _ = random_pairs(3, seed=2)
+    prompt, prompt_tokens = torch.tensor([-7.0, -1.5, 0.0], dtype=torch.float64), torch.tensor([4, 1, 0])
+    whole = dataclasses.replace(policy, prompt=prompt, prompt_tokens=prompt_tokens)
+    alone = mean_loss(orpo_loss(policy, None, ORPOConfig()), policy).item()
+    pooled = mean_loss(orpo_loss(whole, None, ORPOConfig(nll_on="all")), whole).item()
+    chosen, n = policy.total[0::2].sum().item(), int(policy.tokens[0::2].sum())
+
+    assert pooled - alone == pytest.approx(-(chosen - 8.5) / (n + 5) + chosen / n, rel=1e-9)
+
+
+def test_a_step_with_the_nll_over_all_tokens_is_invariant_to_micro_batching(tmp_path: Path) -> None:
+    losses = []
+    for budget in (1, 10_000):
+        (tmp_path / str(budget)).mkdir()
+        knobs = ("method.name=orpo", "method.nll_on=all", "train.max_steps=2")
+        run, recorder = small_run(tmp_path / str(budget), *knobs, token_budget=budget)
+        fit(run)
+        losses.append(recorder.losses)
+
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)

@@ -148,7 +148,13 @@ def test_units_are_counted_from_the_groups(tmp_path: Path) -> None:
     run, _ = small_run(tmp_path)
     groups = run.groups[:3]
 
-    assert count_units(groups) == {"example": 3, "token": sum(len(group.completions[0]) for group in groups)}
+    completions = sum(len(group.completions[0]) for group in groups)
+    prompts = sum(len(group.prompt) - 1 for group in groups)
+    assert count_units(groups) == {
+        "example": 3,
+        "token": completions,
+        "sequence_token": completions + prompts,
+    }
 
 
 def test_self_test_passes_where_policy_is_reference_and_names_the_row_where_not(tmp_path: Path) -> None:
