@@ -81,8 +81,9 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     folder = model_folder(model.name, model.revision, weights=False)
     check_generation_config(folder)
     tokenizer = load_tokenizer(replace(model, name=str(folder)))
-    kind = methods.get(loaded.recipe.method.name).data
-    return loaded, folder, tokenizer, load_data(loaded.recipe.data, tokenizer, kind)
+    method = methods.get(loaded.recipe.method.name)
+    data = load_data(loaded.recipe.data, tokenizer, method.data, whole_rows=method.trains_head)
+    return loaded, folder, tokenizer, data
 
 
 def _print_report(

@@ -37,7 +37,7 @@ def default_folder() -> Path:
     return Path(home) / "dpo-cli" / "tokens"
 
 
-def cache_key(examples: Sequence[Example], tokenizer_digest: str, data: Data) -> str:
+def cache_key(examples: Sequence[Example], tokenizer_digest: str, data: Data, whole_rows: bool) -> str:
     """Give the digest of everything that decides the tokens of these examples."""
     settings = [
         data.max_length,
@@ -45,6 +45,7 @@ def cache_key(examples: Sequence[Example], tokenizer_digest: str, data: Data) ->
         data.long_completion,
         data.system,
         data.chat_template_kwargs,
+        *(["whole_rows"] if whole_rows else []),
     ]
     digest = hashlib.blake2b(_canonical([ENCODING_VERSION, tokenizer_digest, settings]), digest_size=16)
     for example in examples:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dpo_cli.data import formats
-from dpo_cli.data.formats._base import TEMPLATE_COLUMNS, BadRow, Format, Row, SkipRow
+from dpo_cli.data.formats._base import MARGIN, TEMPLATE_COLUMNS, BadRow, Format, Row, SkipRow, margin
 from dpo_cli.data.reasons import Reason
 from dpo_cli.data.rows import PlacedRow, Problems
 from dpo_cli.errors import DataError, RecipeError
@@ -62,6 +62,8 @@ def parse_rows(
     for row in renamed:
         try:
             example = layout.parse(row.values, row.place, is_chat)
+            if layout.kind == "pairs":
+                example = replace(example, margin=margin(row.values))
             _check_pair(example)
         except BadRow as error:
             problems.add(row.place, str(error))
@@ -73,12 +75,16 @@ def parse_rows(
     if dropped[Reason.IDENTICAL] > len(rows) / 2:
         what = f"{dropped[Reason.IDENTICAL]} of {len(rows)} rows have identical completions"
         raise DataError.of(f"{key}.path", what, f"check the columns: {key}.columns.rejected=<name>")
-    used = {*layout.columns, *TEMPLATE_COLUMNS, "prompt", *source.columns.values()}
+    used = {*layout.columns, *TEMPLATE_COLUMNS, MARGIN, "prompt", *source.columns.values()}
     return Parsed(layout, examples, dropped, first, sorted(set(_columns(renamed)) - used))
 
 
 def _rename(rows: Sequence[PlacedRow], columns: Mapping[str, str], key: str) -> list[PlacedRow]:
-    known = {*TEMPLATE_COLUMNS, *(column for name in formats.names() for column in formats.get(name).columns)}
+    known = {
+        *TEMPLATE_COLUMNS,
+        MARGIN,
+        *(column for name in formats.names() for column in formats.get(name).columns),
+    }
     if unknown := sorted(set(columns) - known):
         raise RecipeError.of(
             f"{key}.columns", f"unknown name '{unknown[0]}'", f"one of: {', '.join(sorted(known))}"

@@ -30,9 +30,18 @@ class Encoder:
     add, and an end token. Text within the data that spells a control token stays text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Data) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Data, *, whole_rows: bool = False) -> None:
+        """Take the settings.
+
+        Args:
+            tokenizer: from `load_tokenizer`.
+            config: the recipe's data group.
+            whole_rows: end a chat where `apply_chat_template` ends it, often a line break behind the last end token, not at that token:
+                a reward model reads its score at the last token it is given.
+        """
         self.tokenizer = tokenizer
         self.config = config
+        self.whole_rows = whole_rows
         self.renderer = Renderer(tokenizer, config.system, config.chat_template_kwargs)
         self.vocabulary = Vocabulary(tokenizer)
 
@@ -128,7 +137,8 @@ class Encoder:
         notes = Note.BOUNDARY if shared < len(ids[0]) else Note(0)
         completions, masks = [], []
         for whole, answers in sheet.completions:
-            tokens, mask, more = self._score(ids, whole, answers)
+            is_whole = self.whole_rows and not isinstance(example.prompt, str)
+            tokens, mask, more = self._score(ids, whole, answers, is_whole)
             completions.append(tokens[shared:])
             masks.append(mask[shared:])
             notes |= more
@@ -138,9 +148,9 @@ class Encoder:
         return fit(group, notes, self.config, self.tokenizer.bos_token_id)
 
     def _score(
-        self, ids: list[np.ndarray], whole: int, answers: list[Answer]
+        self, ids: list[np.ndarray], whole: int, answers: list[Answer], is_whole: bool
     ) -> tuple[np.ndarray, np.ndarray, Note]:
-        """Give a conversation up to its last answer's end token, the mask of its answers, and notes."""
+        """Give a conversation up to its last answer's end token, or all of it, the mask of its answers, and notes."""
         tokens, notes, stop = ids[whole], Note(0), 0
         mask = np.zeros(len(tokens), dtype=bool)
         for answer in answers:
@@ -150,6 +160,8 @@ class Encoder:
             mask[start:stop] = True
             if stop <= start:
                 notes |= Note.TURN_UNSCORED
+        if is_whole:
+            return tokens, mask, notes
         tokens, mask = tokens[:stop], mask[:stop]
         if not self._can_end(tokens[-1]):
             tokens = np.append(tokens, np.int32(self.tokenizer.eos_token_id))

@@ -84,7 +84,13 @@ class _Loaded:
     rows: list[DataRow] = field(default_factory=list)
 
 
-def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, kind: DataKind = "pairs") -> Data:
+def load_data(
+    data: DataConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    kind: DataKind = "pairs",
+    *,
+    whole_rows: bool = False,
+) -> Data:
     """Read, parse, tokenise and split all sources of a recipe; tokenising shows its progress.
 
     Training rows become what the method eats. Held-out pairs stay pairs, whatever the method: all are measured by the same figures.
@@ -93,6 +99,7 @@ def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, kind: DataKi
         data: the recipe's data group.
         tokenizer: from `load_tokenizer`.
         kind: what the method eats.
+        whole_rows: keep what the template writes behind the last answer's end token (see `Encoder`).
 
     Raises:
         DataError: files, lines or rows that cannot be used, all at once; no usable rows; a leak with `fail_on_leak`.
@@ -108,7 +115,7 @@ def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, kind: DataKi
     for item, (_, key, _) in zip(loaded, sources, strict=True):
         _check_kind(item, key, kind, problems)
     problems.raise_any()
-    _encode(loaded, data, tokenizer)
+    _encode(loaded, data, Encoder(tokenizer, data, whole_rows=whole_rows))
     for item in loaded:
         _check_usable(item.report)
     return _in_kind(_deal(loaded, data), kind, data.max_length)
@@ -138,13 +145,13 @@ def _check_kind(item: _Loaded, key: str, kind: DataKind, problems: Problems) -> 
     problems.add(f"{key}.path", what, f"another method.name ({eaters}), or other rows")
 
 
-def _encode(loaded: Sequence[_Loaded], data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+def _encode(loaded: Sequence[_Loaded], data: DataConfig, encoder: Encoder) -> None:
     """Fill in the rows of every source, from the cache where they are known."""
-    encoder, digest = Encoder(tokenizer, data), tokenizer_digest(tokenizer)
+    digest = tokenizer_digest(encoder.tokenizer)
     folder = Path(data.cache) if data.cache else cache.default_folder()
     with progress("tokenising", sum(len(item.examples) for item in loaded)) as advance:
         for item in loaded:
-            path = folder / f"{cache.cache_key(item.examples, digest, data)}.npz"
+            path = folder / f"{cache.cache_key(item.examples, digest, data, encoder.whole_rows)}.npz"
             results = cache.load(path, item.examples)
             if results is None:
                 results = encoder.encode(item.examples, advance)
@@ -159,7 +166,7 @@ def _keep(item: _Loaded, results: Sequence[Encoded]) -> None:
     for example, result in zip(item.examples, results, strict=True):
         item.report.count(result.reason and str(result.reason), result.notes, example.source)
         if result.group is not None:
-            group = replace(result.group, label=example.label)
+            group = replace(result.group, label=example.label, margin=example.margin)
             item.rows.append(DataRow(example, group, item.source.path, prompt_key(example)))
     item.report.describe([row.group for row in item.rows])
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +33,8 @@ class Exactness:
     path: Path
     """The path to take."""
     difference: float
-    """Largest |packed - padded| in nats per token in fp32 (mean error above the padded path's in bf16); nan where it could not run."""
+    """Largest |packed - padded| in nats per token, or of a reward model's scores, in fp32 (mean error above the padded
+    path's in bf16); nan where it could not run."""
     reason: str
     """One line for the user."""
 
@@ -57,6 +59,7 @@ def choose_path(
         ModelError: the fused head does not give the model's own logits, or `packed` was asked for and is not exact.
     """
     sample = _sample(groups)
+    unit = "of a score" if scorer.is_reward else "nats per token"
     with torch.no_grad():
         scorer.take("padded")
         _check_head(scorer, sample[-1])
@@ -69,12 +72,10 @@ def choose_path(
             difference, limit = float("nan"), 0.0
             why = f"this model cannot take packed rows ({type(error).__name__}: {error})"
         else:
-            why = f"packed rows differ from padded ones by {difference:.1e} nats per token, above {limit:.0e}"
+            why = f"packed rows differ from padded ones by {difference:.1e} {unit}, above {limit:.0e}"
     if difference <= limit:
         scorer.take("packed")
-        return Exactness(
-            "packed", difference, f"attention: packed rows, exact to {difference:.1e} nats per token"
-        )
+        return Exactness("packed", difference, f"attention: packed rows, exact to {difference:.1e} {unit}")
     if wanted == "packed":
         raise ModelError.of("model.attention", why, "model.attention=auto takes padded rows for such a model")
     scorer.take("padded")
@@ -121,20 +122,29 @@ def _per_token(
 
 
 def _check_head(scorer: Scorer, group: TokenGroup) -> None:
-    """Compare the fused head with the model's own logits, in the weights' own type."""
+    """Compare what the scorer reads with what the model itself gives, in the weights' own type."""
+    difference = (_score_difference if scorer.is_reward else _logit_difference)(scorer, group)
+    if not difference <= FP32_MAX:
+        what = f"the model's output is not its head applied to its last hidden states (differs by {difference:.1e})"
+        raise ModelError.of(
+            "model.name", what, "this architecture is not supported; please report it with its name"
+        )
+
+
+def _logit_difference(scorer: Scorer, group: TokenGroup) -> float:
     row = scorer.layout([group])
     out = scorer.model(
         input_ids=row.input_ids, attention_mask=row.attention_mask, use_cache=False, output_hidden_states=True
     )
-    own = torch.log_softmax(out.logits.flatten(0, 1)[row.source].float(), 1).gather(1, row.targets[:, None])[
-        :, 0
-    ]
-    fused = token_log_probs(
-        out.hidden_states[-1].flatten(0, 1)[row.source], head_of(scorer.model), row.targets
-    )
-    difference = (own - fused).abs().max().item()
-    if not difference <= FP32_MAX:
-        what = f"the model's logits are not its head applied to its last hidden states (differ by {difference:.1e} nats)"
-        raise ModelError.of(
-            "model.name", what, "this architecture is not supported; please report it with its name"
-        )
+    logits = out.logits.flatten(0, 1)[row.source].float()
+    own = torch.log_softmax(logits, 1).gather(1, row.targets[:, None])[:, 0]
+    hidden = out.hidden_states[-1].flatten(0, 1)[row.source]
+    return (own - token_log_probs(hidden, head_of(scorer.model), row.targets)).abs().max().item()
+
+
+def _score_difference(scorer: Scorer, group: TokenGroup) -> float:
+    """Compare scores with those that transformers gives for each row alone: it looks for the last token that is not the pad token."""
+    rows = [np.concatenate([group.prompt, ids]) for ids in group.completions]
+    given = [torch.from_numpy(ids.astype(np.int64))[None].to(scorer.model.device) for ids in rows]
+    own = torch.cat([scorer.model(input_ids=ids, use_cache=False).logits[:, 0] for ids in given])
+    return (own.float() - scorer(scorer.layout([group]))[0]).abs().max().item()

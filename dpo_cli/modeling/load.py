@@ -14,12 +14,14 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     GenerationConfig,
     PreTrainedModel,
 )
 
 from dpo_cli.errors import ModelError, Problem
 from dpo_cli.modeling.quiet import quiet
+from dpo_cli.modeling.reward import HEAD, start_head
 
 _WHERE = "model.name"
 
@@ -39,7 +41,39 @@ def load_model(folder: Path, vocabulary: int, *, dropout: bool = False) -> PreTr
             of another shape or not finite, an embedding smaller than the tokenizer, or a generation config that could not be saved.
     """
     inspect_folder(folder)
-    model, info = _read(folder)
+    model, info = _read(folder, AutoModelForCausalLM)
+    return _checked(folder, model, info, vocabulary, dropout)
+
+
+def load_reward_model(
+    folder: Path, vocabulary: int, seed: int = 0, *, dropout: bool = False
+) -> PreTrainedModel:
+    """Give a folder's model with a scalar head: its own where it is a reward model, else one drawn by `seed` on the causal LM's backbone.
+
+    Raises:
+        ModelError: as `load_model`, and where transformers has no such class for the architecture.
+    """
+    inspect_folder(folder)
+    try:
+        model, info = _read(folder, AutoModelForSequenceClassification, num_labels=1)
+    except ValueError:
+        what = f"transformers has no sequence classification class for {folder}"
+        raise ModelError.of(_WHERE, what, "an architecture that has one, such as Llama or Qwen") from None
+    has_head = f"{HEAD}.weight" not in info["missing_keys"]
+    info["missing_keys"] = [key for key in info["missing_keys"] if key != f"{HEAD}.weight"]
+    # What stands outside the backbone is the causal LM's head.
+    backbone = f"{model.base_model_prefix}."
+    info["unexpected_keys"] = [key for key in info["unexpected_keys"] if key.startswith(backbone)]
+    model = _checked(folder, model, info, vocabulary, dropout)
+    if not has_head:
+        start_head(model, seed)
+    return model
+
+
+def _checked(
+    folder: Path, model: PreTrainedModel, info: dict[str, list[Any]], vocabulary: int, dropout: bool
+) -> PreTrainedModel:
+    """Give the model ready for training, or everything that is wrong with it."""
     problems = [*_weights(folder, info), *_embedding(folder, model, vocabulary), *_finite(folder, model)]
     if problems:
         raise ModelError(problems)
@@ -133,11 +167,11 @@ def _own_code(stated: Any) -> str | None:
     return None
 
 
-def _read(folder: Path) -> tuple[PreTrainedModel, dict[str, list[Any]]]:
-    """Give the model as it loads, and what transformers says about its weights."""
+def _read(folder: Path, kind: Any, **more: Any) -> tuple[PreTrainedModel, dict[str, list[Any]]]:
+    """Give the model as it loads in an automatic class, and what transformers says about its weights."""
     try:
         with quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = kind.from_pretrained(
                 folder,
                 dtype=torch.float32,
                 use_safetensors=True,
@@ -145,6 +179,7 @@ def _read(folder: Path) -> tuple[PreTrainedModel, dict[str, list[Any]]]:
                 local_files_only=True,
                 ignore_mismatched_sizes=True,  # told in `info`, like everything else that is wrong with the weights
                 output_loading_info=True,
+                **more,
             )
     except (OSError, SafetensorError) as error:
         raise ModelError.of(

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_cli import methods
 from dpo_cli.data.load import Data, load_data
 from dpo_cli.data.plan import total_steps
-from dpo_cli.data.tokenizer import load_tokenizer
+from dpo_cli.data.tokenizer import Vocabulary, load_tokenizer
 from dpo_cli.evaluate.pairs import Evaluation, evaluate_pairs
 from dpo_cli.evaluate.unpaired import evaluate_unpaired
 from dpo_cli.metrics import terminal
 from dpo_cli.metrics.progress import progress
 from dpo_cli.metrics.terminal import say
+from dpo_cli.modeling.batching import Sums
 from dpo_cli.modeling.exactness import choose_path
 from dpo_cli.modeling.hub import model_folder
-from dpo_cli.modeling.load import inspect_folder, load_model
+from dpo_cli.modeling.load import inspect_folder, load_model, load_reward_model
 from dpo_cli.modeling.logprobs import Path as RowPath
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.precision import token_budget
+from dpo_cli.modeling.reward import take_padding
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.facts import facts_of
 from dpo_cli.reference.live import LiveReference
 from dpo_cli.reference.values import ReferenceValues
-from dpo_cli.train.loop import ReferenceSource
+from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.train.reference import ReferenceModel, foreign_folder, load_reference, prepare
 from dpo_cli.train.runtime import Runtime
-from dpo_cli.train.scoring import score_over_ranks
+from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
 from dpo_cli.types import TokenGroup
 
 CHOICES = "choices.json"
@@ -70,16 +72,19 @@ class Parts:
 
     def evaluate(self, scorer: Scorer | None = None) -> Evaluation:
         """Evaluate the held-out rows."""
-        groups = self.data.eval
-        budget = self.choices.token_budget
-        with progress("evaluation", len(groups)) as advance:
-            policy = score_over_ranks(self.runtime, scorer or self.scorer, groups, budget, advance)
-        reference = None if self.reference is None else self.reference.lookup(groups)
-        method, config = methods.get(self.recipe.method.name), self.recipe.method
+        groups, method, config = self.data.eval, methods.get(self.recipe.method.name), self.recipe.method
+        want = method.wants(config)
+        with progress("evaluation", len(groups) * (1 + len(want - {"confidence"}))) as advance:
+            policy = log_probs_over_ranks(self._score(scorer or self.scorer, advance), groups, want)
+        reference = reference_of(self.reference, groups, want)
         if len(groups[0].completions) == 1:
             return evaluate_unpaired(groups, policy, reference, method, config)
         clusters = [row.prompt_key for row in self.data.eval_rows]
         return evaluate_pairs(groups, clusters, policy, reference, method, config)
+
+    def _score(self, scorer: Scorer, advance: Callable[[int], None]) -> Callable[..., list[Sums]]:
+        budget = self.choices.token_budget
+        return lambda groups: score_over_ranks(self.runtime, scorer, groups, budget, advance)
 
 
 def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
@@ -91,7 +96,8 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
     folder = model_folder(recipe.model.name, recipe.model.revision, weights=True)
     inspect_folder(folder)
     tokenizer = load_tokenizer(replace(recipe.model, name=str(folder)))
-    data = load_data(recipe.data, tokenizer, methods.get(recipe.method.name).data)
+    method = methods.get(recipe.method.name)
+    data = load_data(recipe.data, tokenizer, method.data, whole_rows=method.trains_head)
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )
@@ -99,7 +105,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
     # A reference of its own is scored and let go before the policy is loaded: never two models in memory.
     foreign = _foreign_reference(recipe, runtime, run_dir, folder, data, tokenizer) if other else None
     with progress("loading the model"):
-        model = load_model(folder, len(tokenizer), dropout=recipe.train.dropout)
+        model = _policy(recipe, folder, tokenizer, data)
     scorer = Scorer(model.to(runtime.device))
     choices = _choose(recipe, runtime, run_dir, scorer, data)
     parts = Parts(
@@ -118,6 +124,16 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
     if other is None:
         parts.reference = _reference(parts)
     return parts
+
+
+def _policy(recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase, data: Data) -> PreTrainedModel:
+    """Load the policy, or the reward model; the latter's pad token, and the tokenizer's, become one that no row ends with."""
+    if not methods.get(recipe.method.name).trains_head:
+        return load_model(folder, len(tokenizer), dropout=recipe.train.dropout)
+    model = load_reward_model(folder, len(tokenizer), recipe.train.seed, dropout=recipe.train.dropout)
+    ends = {int(ids[-1]) for group in [*data.train, *data.eval] for ids in group.completions}
+    take_padding(model, tokenizer, Vocabulary(tokenizer).special, ends)
+    return model
 
 
 def lengths_of(groups: Sequence[TokenGroup], path: RowPath) -> list[int]:
@@ -184,7 +200,10 @@ def _live(recipe: Recipe, runtime: Runtime, scorer: Scorer) -> LiveReference:
 def _values(
     recipe: Recipe, runtime: Runtime, model: ReferenceModel, data: Data, run_dir: Path
 ) -> ReferenceValues:
-    prepared = prepare(recipe, runtime, model, [*data.train, *data.mismatched, *data.eval], run_dir)
+    groups = [*data.train, *data.mismatched, *data.eval]
+    if "public" in methods.get(recipe.method.name).wants(recipe.method):
+        groups += [group.public() for group in [*data.train, *data.eval]]
+    prepared = prepare(recipe, runtime, model, groups, run_dir)
     facts = facts_of(data.train, prepared.values)
     if runtime.is_main:
         for line in [*prepared.lines(), *(facts.lines() if facts else [])]:

@@ -9,6 +9,15 @@ from typing import Any
 from dpo_cli.metrics.scrub import scrub
 from dpo_cli.train.panel import Summary
 
+_SCORING = """\
+```python
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder)
+rows = tokenizer.apply_chat_template(chats, padding=True, return_dict=True, return_tensors="pt")
+scores = model(**rows).logits[:, 0]  # one a chat, higher is better
+```
+"""
+
 
 def model_card(
     summary: Summary,
@@ -22,6 +31,7 @@ def model_card(
     versions: Mapping[str, str],
     reference_digest: str | None = None,
     reference_wins: float | None = None,
+    is_reward: bool = False,
 ) -> str:
     """Give the card's text, front matter first, credentials taken out.
 
@@ -36,11 +46,17 @@ def model_card(
         versions: package -> version.
         reference_digest: digest of the reference weights.
         reference_wins: share of held-out pairs whose chosen completion the reference finds likelier.
+        is_reward: it scores answers instead of giving some.
     """
+    made = (
+        f"A reward model on `{base_model}` ({paper}), trained by `dpo-cli`.\n\n{_SCORING}"
+        if is_reward
+        else f"`{base_model}` aligned with {method.upper()} ({paper}) by `dpo-cli`.\n"
+    )
     parts = [
-        _front_matter(base_model, datasets, method),
+        _front_matter(base_model, datasets, method, is_reward),
         f"# {summary.name}\n",
-        f"`{base_model}` aligned with {method.upper()} ({paper}) by `dpo-cli`.\n",
+        made,
         "## Held-out result\n",
         _figures(summary, reference_wins),
         "## How it was made\n",
@@ -55,13 +71,13 @@ def model_card(
     return scrub("\n".join(parts))
 
 
-def _front_matter(base_model: str, datasets: Sequence[str], method: str) -> str:
+def _front_matter(base_model: str, datasets: Sequence[str], method: str, is_reward: bool) -> str:
     from huggingface_hub import ModelCardData
 
     hub_datasets = [name for name in datasets if _is_hub_id(name)]
     facts: dict[str, Any] = {
         "library_name": "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if is_reward else "text-generation",
         "tags": list(dict.fromkeys(["dpo", method, "preference-optimization", "generated_from_trainer"])),
     }
     if _is_hub_id(base_model):

@@ -10,11 +10,13 @@ import torch
 from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel
 
+from dpo_cli import methods
 from dpo_cli.errors import StorageError
 from dpo_cli.evaluate.pairs import Evaluation
-from dpo_cli.modeling.load import load_model
+from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.quiet import quiet
+from dpo_cli.modeling.reward import is_reward_model
 from dpo_cli.train.build import Parts
 
 MODEL_DIR = "model"
@@ -54,7 +56,7 @@ def measure_saved(parts: Parts, trained: Evaluation | None) -> Measured:
     parts.scorer.model = torch.nn.Module()  # type: ignore[assignment]
     if trained is None:
         return _unmeasured(parts, target)
-    scorer = Scorer(load_model(target, len(parts.tokenizer)).to(parts.runtime.device), parts.choices.path)
+    scorer = _load_again(parts, target)
     saved = parts.evaluate(scorer).margin
     _round(scorer.model)
     bf16 = parts.evaluate(scorer).margin
@@ -70,6 +72,11 @@ def measure_saved(parts: Parts, trained: Evaluation | None) -> Measured:
         _write(scorer.model.to(torch.bfloat16), parts, target)  # type: ignore[arg-type]
     parts.runtime.wait()
     return Measured(bf16, bf16, "saved in bf16")
+
+
+def _load_again(parts: Parts, target: Path) -> Scorer:
+    load = load_reward_model if methods.get(parts.recipe.method.name).trains_head else load_model
+    return Scorer(load(target, len(parts.tokenizer)).to(parts.runtime.device), parts.choices.path)
 
 
 def _round(model: PreTrainedModel) -> None:
@@ -91,7 +98,7 @@ def _unmeasured(parts: Parts, target: Path) -> Measured:
         what = "saved in fp32: nothing is held out that shows what bf16 costs"
         return Measured(note=f"{what}; model.allow_rounding=true saves bf16 all the same")
     if parts.runtime.is_main:
-        scorer = Scorer(load_model(target, len(parts.tokenizer)), parts.choices.path).to(torch.bfloat16)
+        scorer = _load_again(parts, target).to(torch.bfloat16)
         _write(scorer.model, parts, target)
     parts.runtime.wait()
     return Measured(note="saved in bf16, unmeasured: nothing is held out")
@@ -113,7 +120,8 @@ def _write(model: PreTrainedModel, parts: Parts, target: Path) -> None:
         with quiet():
             model.save_pretrained(temporary)
             parts.tokenizer.save_pretrained(temporary)
-            _fit_for_serving(temporary, parts)
+            if not is_reward_model(model):
+                _fit_for_serving(temporary, parts)
         if target.exists():
             target.rename(old)
         temporary.rename(target)

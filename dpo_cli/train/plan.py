@@ -31,7 +31,8 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     tokenizer = load_tokenizer(replace(recipe.model, name=str(folder)))
     # Tokenised rows are normally kept; a dry run leaves nothing behind.
     with tempfile.TemporaryDirectory() as scratch:
-        data = load_data(replace(recipe.data, cache=scratch), tokenizer, method.data)
+        config = replace(recipe.data, cache=scratch)
+        data = load_data(config, tokenizer, method.data, whole_rows=method.trains_head)
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )

@@ -231,16 +231,23 @@ def _summary(
         train_seconds=status.train_seconds,
         pairs_per_second=status.pairs_per_second or 0.0,
         peak_memory_gib=status.peak_memory_gib or 0.0,
-        next_command=_try_it(model_dir),
+        next_command=_try_it(model_dir, methods.get(parts.recipe.method.name).trains_head),
         notes=tuple(note for note in (measured.note,) if note),
         **figures,
     )
 
 
-def _try_it(model_dir: Path) -> str:
+def _try_it(model_dir: Path, is_reward: bool) -> str:
     """Give a command that asks the saved model something, with nothing but transformers."""
-    chat = "[{'role': 'user', 'content': 'Bats are blind, right?'}]"
-    ask = f"pipeline('text-generation', '{model_dir}')({chat}, max_new_tokens=60)[0]['generated_text'][-1]['content']"
+    question, answer = (
+        "{'role': 'user', 'content': 'Bats are blind, right?'}",
+        "{'role': 'assistant', 'content': 'No, they see.'}",
+    )
+    if is_reward:
+        load = "from transformers import AutoTokenizer as T, AutoModelForSequenceClassification as M"
+        rows = f"T.from_pretrained(d).apply_chat_template([{question}, {answer}], return_dict=True, return_tensors='pt')"
+        return f"{sys.executable} -c \"{load}; d='{model_dir}'; print(M.from_pretrained(d)(**{rows}).logits.item())\""
+    ask = f"pipeline('text-generation', '{model_dir}')([{question}], max_new_tokens=60)[0]['generated_text'][-1]['content']"
     return f'{sys.executable} -c "from transformers import pipeline; print({ask})"'
 
 
@@ -256,6 +263,7 @@ def _card(parts: Parts, summary: Summary, trained: Evaluation | None, command: s
         command=command,
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
         reference_wins=trained.baselines.reference_total if trained and trained.baselines else None,
+        is_reward=methods.get(recipe.method.name).trains_head,
     )
 
 

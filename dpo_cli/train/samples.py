@@ -16,9 +16,9 @@ FILE_NAME = "samples.json"
 
 
 def sample_before(parts: Parts) -> None:
-    """Answer the first held-out prompts with the policy as it is; a resumed run keeps what its first start wrote."""
+    """Answer the first held-out prompts with the policy as it is; a resumed run keeps what its first start wrote. A reward model has no answers."""
     path = parts.run_dir / FILE_NAME
-    rows = _distinct_prompts(parts)
+    rows = [] if parts.scorer.is_reward else _distinct_prompts(parts)
     if path.exists() or not rows or not parts.runtime.is_main:
         return
     encoder = Encoder(parts.tokenizer, parts.recipe.data)
