@@ -76,6 +76,7 @@ def cases() -> list[Case]:
         Case("ipo, per token", "ipo", ipo, "dpo", {"loss_type": ["ipo"], "beta": 0.3}),
         Case("kto", "kto", kto, "kto", kto, "labelled"),
         Case("orpo, prompts of 1 token", "orpo", orpo, "orpo", orpo, "short"),
+        Case("orpo, nll_on all", "orpo", {**orpo, "nll_on": "all"}, "orpo", orpo),
         Case("simpo", "simpo", {"beta": 2.0, "gamma": 1.0}, "cpo", simpo),
         Case("orpo", "orpo", orpo, "orpo", orpo, why=pooled),
         Case("kto, rows in another order", "kto", kto, "kto", kto, "unordered", order),
