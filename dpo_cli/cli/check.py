@@ -38,8 +38,8 @@ def check(
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
     serving = check_serving(folder, tokenizer, data.train)
-    method = loaded.recipe.method
-    data.report.advice = methods.get(method.name).advice(method, data.train)
+    config, method = loaded.recipe.method, methods.get(loaded.recipe.method.name)
+    data.report.advice = method.advice(config, data.train)
     rows = data.train_rows[:show]
     text, ids = Encoder(tokenizer, loaded.recipe.data).serving_prompt(data.train_rows[0].example)
     following = shlex.join(["dpo", "train", recipe, *(overrides or [])])
@@ -48,6 +48,7 @@ def check(
             "ok": True,
             "recipe": str(loaded.path),
             "digest": loaded.digest,
+            "method": method.form(config),
             "data": data.report.as_dict(),
             "serving": vars(serving),
             "serving_prompt": {"text": text, "ids": ids},
@@ -96,10 +97,13 @@ def _print_report(
 ) -> None:
     from rich.console import Console
 
+    from dpo_cli import methods
     from dpo_cli.data.show import escaped
 
     console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     console.print(f"recipe: {loaded.path}")
+    method = loaded.recipe.method
+    console.print(f"method: {methods.get(method.name).form(method)}")
     for line in data.report.lines():
         console.print(escaped(line))
     pad = f"pad {serving.pad!r}" if serving.pad else "no pad token"

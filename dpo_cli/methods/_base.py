@@ -29,6 +29,8 @@ class Method:
     With `prepare`, what that gave is the fourth argument."""
     paper: str
     """Title and arXiv number."""
+    form: Callable[[Any], str] = lambda config: str(config.name)
+    """Config -> the method in one line, with what projects do differently under its name; said at the start of a run."""
     at_reference: Callable[[Any], float | None] | None = None
     """Config -> the loss where policy = reference, in closed form, or None where it has none: the self-test before step 1.
     None without a reference."""

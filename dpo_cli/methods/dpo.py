@@ -209,12 +209,25 @@ def _unread(config: DPOConfig, mix: dict[LossName, float]) -> list[Problem]:
     ]
 
 
+def form(config: DPOConfig) -> str:
+    """Name the losses with their weights, what bends them, and the unit of the rewards."""
+    losses = " + ".join(
+        name if weight == 1 else f"{weight:g} {name}" for name, weight in weights(config).items()
+    )
+    bent = [f", label_smoothing {config.label_smoothing:g}"] if config.label_smoothing else []
+    if config.f_divergence != "reverse_kl":
+        coefficient = f" {config.alpha:g}" if config.f_divergence == "alpha" else ""
+        bent.append(f", f_divergence {config.f_divergence}{coefficient}")
+    return f"dpo, loss {losses}{''.join(bent)}; rewards include beta: {config.beta:g} times the log-ratio in nats"
+
+
 METHOD = Method(
     config=DPOConfig,
     data="pairs",
     needs_reference=True,
     loss=dpo_loss,
     paper="Direct Preference Optimization, arXiv:2305.18290",
+    form=form,
     at_reference=at_reference,
     problems=problems,
     wants=wants,

@@ -23,6 +23,11 @@ class IPOConfig:
     """Take h per token (true: the target is 1 / (2 beta) nats per token, so beta must be larger) or over whole completions (false)."""
 
 
+def target(config: IPOConfig) -> float:
+    """Give the margin that h is drawn to: 1 / (2 beta), in nats, or nats per token with `length_normalize`."""
+    return 1 / (2 * config.beta)
+
+
 def ipo_loss(policy: LogProbs, reference: LogProbs | None, config: IPOConfig) -> LossOutput:
     """(h - 1/(2 beta))^2, h = (log pi/pi_ref)(y_w) - (log pi/pi_ref)(y_l)   (eq. 17).
 
@@ -42,15 +47,22 @@ def ipo_loss(policy: LogProbs, reference: LogProbs | None, config: IPOConfig) ->
     chosen_ratio, rejected_ratio = pairs(log_ratio)
     chosen_mean, rejected_mean = pairs(log_ratio / policy.tokens)
     gap = chosen_mean - rejected_mean if config.length_normalize else chosen_ratio - rejected_ratio
-    target = 1 / (2 * config.beta)
+    goal = target(config)
     metrics = {
         **reward_metrics(config.beta * chosen_ratio, config.beta * rejected_ratio, policy),
         "logratio/chosen": chosen_ratio.detach(),
         "logratio/rejected": rejected_ratio.detach(),
         "ipo/gap": gap.detach(),
-        "ipo/past_target": (gap.detach() > target).float(),
+        "ipo/past_target": (gap.detach() > goal).float(),
     }
-    return LossOutput((Term((gap - target).square()),), metrics)
+    return LossOutput((Term((gap - goal).square()),), metrics)
+
+
+def form(config: IPOConfig) -> str:
+    """Name the form of h, over which one beta means different targets, and the target."""
+    if config.length_normalize:
+        return f"ipo per token (the form that TRL takes, not the paper's): target margin {target(config):g} nats per token"
+    return f"ipo on sums (the paper's form): target margin {target(config):g} nats"
 
 
 METHOD = Method(
@@ -59,5 +71,6 @@ METHOD = Method(
     needs_reference=True,
     loss=ipo_loss,
     paper="IPO: A General Theoretical Paradigm to Understand Learning from Human Preferences, arXiv:2310.12036",
+    form=form,
     at_reference=lambda config: 0.25 / config.beta**2,
 )

@@ -114,6 +114,9 @@ METHOD = Method(
     needs_reference=True,
     loss=kto_loss,
     paper="KTO: Model Alignment as Prospect Theoretic Optimization, arXiv:2402.01306",
+    form=lambda config: (
+        "kto: z, the policy's drift, is one mean over the step and all ranks (TRL: over each micro-batch)"
+    ),
     prepare=kto_prepare,
     reward=kto_reward,
     advice=kto_advice,

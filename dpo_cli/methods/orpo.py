@@ -72,6 +72,12 @@ def log_odds(mean: Tensor) -> Tensor:
     return mean - (-mean.expm1()).log()
 
 
+_SPANS = {
+    "completion": "the chosen completion (TRL pools the prompt's tokens too)",
+    "all": "prompt and chosen completion, as TRL",
+}
+
+
 METHOD = Method(
     config=ORPOConfig,
     data="pairs",
@@ -79,4 +85,5 @@ METHOD = Method(
     loss=orpo_loss,
     paper="ORPO, arXiv:2403.07691",
     wants=lambda config: frozenset({"prompt"} if config.nll_on == "all" else ()),
+    form=lambda config: f"orpo: NLL over {_SPANS[config.nll_on]}; rewards are beta * log-prob per token",
 )

@@ -51,5 +51,6 @@ METHOD = Method(
     needs_reference=False,
     loss=sft_loss,
     paper="maximum likelihood; on pairs the Preferred-FT baseline of arXiv:2305.18290",
+    form=lambda config: "sft: a mean over the step's scored tokens, so a long completion weighs more",
     reward=sft_reward,
 )

@@ -22,7 +22,12 @@ class SimPOConfig:
     gamma: Annotated[float, Ge(0)] = 1.0
     """Target margin in reward units, usually 0.5 to 1.5. Larger asks for more distance."""
     gamma_beta_ratio: Annotated[float, Ge(0)] | None = None
-    """The same as a share of beta, as SimPO's own repository states it (0.25 to 0.5); null uses gamma."""
+    """The target as a share of beta, as SimPO's own repository states it (0.25 to 0.5), in place of gamma; null uses gamma."""
+
+
+def target(config: SimPOConfig) -> float:
+    """Give gamma in reward units, stated as such or as a share of beta."""
+    return config.gamma if config.gamma_beta_ratio is None else config.gamma_beta_ratio * config.beta
 
 
 def simpo_loss(policy: LogProbs, reference: LogProbs | None, config: SimPOConfig) -> LossOutput:
@@ -31,18 +36,22 @@ def simpo_loss(policy: LogProbs, reference: LogProbs | None, config: SimPOConfig
     Args:
         policy: log-probs of chosen, rejected, chosen, ..., (2B,), with gradient.
         reference: not used.
-        config: beta and gamma.
+        config: beta and the target.
 
     Returns:
         One loss a pair and the reward metrics; rewards are beta times the mean log-prob.
     """
     import torch.nn.functional as F
 
-    ratio = config.gamma_beta_ratio
-    gamma = config.gamma if ratio is None else ratio * config.beta
     chosen, rejected = pairs(config.beta * policy.mean)
-    losses = -F.logsigmoid(chosen - rejected - gamma)
+    losses = -F.logsigmoid(chosen - rejected - target(config))
     return LossOutput((Term(losses),), reward_metrics(chosen, rejected, policy))
+
+
+def form(config: SimPOConfig) -> str:
+    """Name the target in both of its units, and that of the rewards."""
+    gamma = target(config)
+    return f"simpo: target margin gamma {gamma:g} = gamma_beta_ratio {gamma / config.beta:g}; rewards are beta times log-prob per token"
 
 
 METHOD = Method(
@@ -51,4 +60,5 @@ METHOD = Method(
     needs_reference=False,
     loss=simpo_loss,
     paper="SimPO, arXiv:2405.14734",
+    form=form,
 )

@@ -71,9 +71,13 @@ def train(loaded: Loaded, command: str) -> Status:
 
 def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None:
     recipe, status = loaded.recipe, folder.status
-    parts = build(recipe, runtime, folder.path)
-    parts.data.report.advice = methods.get(recipe.method.name).advice(recipe.method, parts.data.train)
-    for line in [*parts.data.report.warnings(), parts.choices.note]:
+    parts, method = build(recipe, runtime, folder.path), methods.get(recipe.method.name)
+    parts.data.report.advice = method.advice(recipe.method, parts.data.train)
+    for line in [
+        *parts.data.report.warnings(),
+        f"method: {method.form(recipe.method)}",
+        parts.choices.note,
+    ]:
         _say(runtime, line)
     tracker = _tracker(parts)
     run, sinks = _assemble(parts, status, tracker)

@@ -28,6 +28,7 @@ def test_check_tells_format_prompt_and_scored_tokens_and_the_next_command(recipe
     check(str(recipe), ["train.seed=1"], 1, False)
     told, errors = capsys.readouterr()
     assert "30 rows, format strings, 30 kept" in told
+    assert "\nmethod: dpo, loss sigmoid; rewards include beta" in told
     assert "serving prompt of the first row" in told
     assert "    prompt  | <|im_start|>user\\n" in told
     assert "    scored  | Well, " in told
@@ -40,6 +41,7 @@ def test_check_as_json_is_one_object(recipe, capsys):
     check(str(recipe), None, 2, True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["ok"] is True
+    assert facts["method"].startswith("dpo, loss sigmoid;")
     assert facts["data"]["parts"]["train"] + facts["data"]["parts"]["eval"] == 30
     assert len(facts["pairs"]) == 2
     assert facts["pairs"][0]["prompt"]["ids"] == facts["serving_prompt"]["ids"]

@@ -217,6 +217,7 @@ def test_without_json_stdout_stays_empty(
 
     out, err = capsys.readouterr()
     assert out == "" and "done in " in err
+    assert err.count("method: dpo, loss sigmoid; rewards include beta: 0.1") == 1
 
 
 def test_a_recipe_error_is_one_line_and_exit_code_2(workplace: Path) -> None:

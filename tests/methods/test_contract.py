@@ -45,6 +45,14 @@ def test_the_file_declares_a_method_of_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_one_line_says_which_form_of_the_method_it_is(name: str) -> None:
+    line = METHODS[name].form(METHODS[name].config())
+    assert line.startswith(name)
+    assert "\n" not in line
+    assert 30 < len(line) < 120
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_every_field_says_what_it_means(name: str) -> None:
     config = METHODS[name].config
     docs = field_docs(config)

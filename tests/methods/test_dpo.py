@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dpo_cli.methods import get
-from dpo_cli.methods.dpo import DPOConfig, dpo_loss
+from dpo_cli.methods.dpo import DPOConfig, dpo_loss, form
 from dpo_cli.types import LogProbs
 
 
@@ -91,3 +91,22 @@ def test_gradcheck() -> None:
         )
 
     assert torch.autograd.gradcheck(loss, (policy,))
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (DPOConfig(), "dpo, loss sigmoid; rewards include beta: 0.1 times"),
+        (
+            DPOConfig(loss={"sigmoid": 1, "sft": 0.2}, beta=0.5),
+            "loss sigmoid + 0.2 sft; rewards include beta: 0.5",
+        ),
+        (
+            DPOConfig(label_smoothing=0.1, f_divergence="js"),
+            "loss sigmoid, label_smoothing 0.1, f_divergence js;",
+        ),
+        (DPOConfig(f_divergence="alpha", alpha=0.3), "loss sigmoid, f_divergence alpha 0.3;"),
+    ],
+)
+def test_the_log_names_the_losses_and_what_bends_them(config: DPOConfig, named: str) -> None:
+    assert named in form(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dpo_cli.methods.ipo import IPOConfig, ipo_loss
+from dpo_cli.methods.ipo import IPOConfig, form, ipo_loss
 from dpo_cli.types import LogProbs
 from tests.methods.cases import random_pairs
 
@@ -36,6 +36,13 @@ def test_the_gradient_vanishes_at_the_target_and_turns_round_behind_it() -> None
     assert gradient[0::2].tolist() == pytest.approx([0.0, 2.0, -2.0])
     assert out.metrics["ipo/past_target"].tolist() == [0.0, 1.0, 0.0]
     assert out.metrics["ipo/gap"].tolist() == [5.0, 6.0, 4.0]
+
+
+def test_the_log_names_the_form_and_its_target() -> None:
+    assert form(IPOConfig(beta=0.1)) == "ipo on sums (the paper's form): target margin 5 nats"
+    per_token = form(IPOConfig(beta=0.5, length_normalize=True))
+    assert "TRL" in per_token
+    assert per_token.endswith("target margin 1 nats per token")
 
 
 def test_rewards_are_sums_in_both_forms() -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from dpo_cli.methods.simpo import SimPOConfig, simpo_loss
+from dpo_cli.methods.simpo import SimPOConfig, form, simpo_loss
 from dpo_cli.types import LogProbs
 
 TOKENS = torch.tensor([5, 9, 1, 30, 7, 7])
@@ -33,9 +33,14 @@ def test_loss_equals_the_papers_formula_in_float64(beta: float, gamma: float) ->
 def test_gamma_as_a_share_of_beta_is_the_same_loss() -> None:
     policy = LogProbs(torch.tensor([-4.0, -20.0, -3.0, -9.0, -1.0, -2.0]), TOKENS)
     plain = simpo_loss(policy, None, SimPOConfig(beta=2.5, gamma=1.25))
-    ratio = simpo_loss(policy, None, SimPOConfig(beta=2.5, gamma=9.0, gamma_beta_ratio=0.5))
+    ratio = simpo_loss(policy, None, SimPOConfig(beta=2.5, gamma_beta_ratio=0.5))
 
     assert torch.equal(plain.terms[0].losses, ratio.terms[0].losses)
+
+
+@pytest.mark.parametrize("knobs", [{"gamma": 1.25}, {"gamma_beta_ratio": 0.5}])
+def test_the_log_states_the_target_in_both_units(knobs: dict[str, float]) -> None:
+    assert "gamma 1.25 = gamma_beta_ratio 0.5;" in form(SimPOConfig(beta=2.5, **knobs))
 
 
 def test_rewards_are_beta_times_the_mean_log_prob() -> None:
