@@ -7,6 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt
 
+from dpo_cli.errors import Problem
 from dpo_cli.methods._base import Method, pairs, reward_metrics
 from dpo_cli.types import LogProbs, LossOutput, Term
 
@@ -54,6 +55,14 @@ def form(config: SimPOConfig) -> str:
     return f"simpo: target margin gamma {gamma:g} = gamma_beta_ratio {gamma / config.beta:g}; rewards are beta times log-prob per token"
 
 
+def problems(config: SimPOConfig) -> list[Problem]:
+    """Name two targets at once; a gamma at its default is none that somebody set."""
+    if config.gamma_beta_ratio is None or config.gamma == SimPOConfig.gamma:
+        return []
+    what = f"'method.gamma' is {config.gamma:g} and 'method.gamma_beta_ratio' {config.gamma_beta_ratio:g}: two targets"
+    return [Problem("method.gamma_beta_ratio", what, "remove one (`~method.gamma` as an override)")]
+
+
 METHOD = Method(
     config=SimPOConfig,
     data="pairs",
@@ -61,4 +70,5 @@ METHOD = Method(
     loss=simpo_loss,
     paper="SimPO, arXiv:2405.14734",
     form=form,
+    problems=problems,
 )

@@ -37,6 +37,10 @@ from tests.recipe.build import MINIMAL, load_text, refusals, write
         ),
         ("  tau: 0.1\n", "r.yaml:4: 'method.tau' is 0.1, but sigmoid does not read it"),
         ("  alpha: 0.3\n", "r.yaml:4: 'method.alpha' is 0.3, but f_divergence reverse_kl does not read it"),
+        (
+            "  name: simpo\n  gamma: 1.4\n  gamma_beta_ratio: 0.5\n",
+            "r.yaml:6: 'method.gamma' is 1.4 and 'method.gamma_beta_ratio' 0.5: two targets. Fix: remove one",
+        ),
         ("  loss_type: hinge\n", "unknown key 'method.loss_type', did you mean 'method.loss'?"),
     ],
 )
