@@ -21,16 +21,22 @@ def model_folder(name: str, revision: str | None, *, weights: bool, key: str = "
     Raises:
         ModelError: no such folder; unknown, gated or unreachable on the hub; no such revision.
     """
-    path = Path(name).expanduser()
-    if (path / "model" / "config.json").is_file():
-        return path / "model"
-    if path.is_dir():
-        return path
+    folder, path = local_folder(name), Path(name).expanduser()
+    if folder is not None:
+        return folder
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1:
         raise ModelError.of(
             key, f"no such model folder: {path}", "check the path; `make demo` brings the quickstart's model"
         )
     return _fetch(name, revision, [*_FILES, "*.safetensors"] if weights else _FILES, key)
+
+
+def local_folder(name: str) -> Path | None:
+    """Give the folder of a model that lies here: itself, or `model/` in a finished run's folder. None for anything else."""
+    path = Path(name).expanduser()
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    return path if path.is_dir() else None
 
 
 def _fetch(name: str, revision: str | None, patterns: list[str], key: str) -> Path:
