@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,35 +16,58 @@ RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
+MEMORY_NOTE = (
+    "memory: fp32 weights, gradients and AdamW's moments of full fine-tuning (no adapters yet); what it fits has room for activations too."
+    " A reference in the store takes none. ~: size by the model's name. More than one device needs sharding (FSDP), which is not there yet."
+)
+
+
 @app.command("ls")
 def list_recipes(as_json: JsonOption = False) -> None:
-    """List the shipped recipes. With method, paper, data and what each is for."""
-    from dpo_cli import methods
-    from dpo_cli.recipe.describe import header
+    """List the shipped recipes. With method, data, memory, paper and what each is for."""
+    from dpo_cli.cli.columns import table, width, wrapped
     from dpo_cli.recipe.find import shipped
-    from dpo_cli.recipe.load import load, shown
 
-    rows: list[dict[str, Any]] = []
-    for name, path in shipped().items():
-        recipe = load(str(path)).recipe
-        rows.append(
-            {
-                "name": name,
-                "method": recipe.method.name,
-                "paper": methods.get(recipe.method.name).paper,
-                "data": [
-                    shown(Path(s.path)) if Path(s.path).is_absolute() else s.path for s in recipe.data.train
-                ],
-                "about": header(path),
-                "path": str(path),
-            }
-        )
+    rows = [_facts(name, path) for name, path in shipped().items()]
     if as_json:
         print(json.dumps({"recipes": rows}))
         return
-    for row in rows:
-        print(f"{row['name']:<12} {row['about']}")
-        print(f"{'':<12} {row['method']} ({row['paper']}) on {', '.join(row['data'])}")
+    cells = [
+        (
+            row["name"],
+            row["method"],
+            row["eats"],
+            row["memory"]["text"] if row["memory"] else "model not here",
+            *re.findall(r"arXiv:\S+", row["paper"])[:1],
+        )
+        for row in rows
+    ]
+    notes = [f"{row['about']} ({', '.join(row['data'])})" for row in rows]
+    heads = ("recipe", "method", "data", "memory", "paper")
+    print("\n".join([*table(heads, cells, notes, width()), "", *wrapped(MEMORY_NOTE, width())]))
+
+
+def _facts(name: str, path: Path) -> dict[str, Any]:
+    """Give what is told of a recipe; `memory` is None where neither a folder nor a name says how large its model is."""
+    from dpo_cli import methods
+    from dpo_cli.data.kinds import eaten
+    from dpo_cli.modeling.memory import need_of, size_of
+    from dpo_cli.recipe.describe import header
+    from dpo_cli.recipe.load import load, shown
+
+    recipe = load(str(path)).recipe
+    method, size = methods.get(recipe.method.name), size_of(recipe.model.name)
+    return {
+        "name": name,
+        "method": recipe.method.name,
+        "paper": method.paper,
+        "data_kind": method.data,
+        "eats": eaten(method.data),
+        "data": [shown(Path(s.path)) if Path(s.path).is_absolute() else s.path for s in recipe.data.train],
+        "memory": None if size is None else need_of(recipe, size).as_dict(),
+        "about": header(path),
+        "path": str(path),
+    }
 
 
 @app.command()

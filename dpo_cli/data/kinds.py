@@ -19,6 +19,13 @@ WORDS: dict[DataKind, str] = {
     "targets": "completions to imitate",
 }
 
+SHORT: dict[DataKind, str] = {"pairs": "pairs", "labelled": "labelled", "targets": "answers"}
+
+
+def eaten(kind: DataKind) -> str:
+    """Say in short what rows a method of that kind takes."""
+    return " or ".join(SHORT[source] for source in FEEDS[kind])
+
 
 def as_kind(group: TokenGroup, kind: DataKind) -> list[TokenGroup]:
     """Give what a method eats of one row: the same ids and masks, so that no reference log-prob is computed anew.

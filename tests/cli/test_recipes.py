@@ -1,4 +1,7 @@
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,40 @@ def test_ls_names_method_paper_data_and_purpose() -> None:
     rows = {row["name"]: row for row in json.loads(run("recipes", "ls", "--json"))["recipes"]}
     assert {"quickstart", "smollm2_hh", "llama7b_hh", "smoke"} <= set(rows)
     assert rows["llama7b_hh"]["method"] == "dpo"
+
+
+def test_ls_says_what_rows_a_method_eats_and_what_memory_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    (line,) = [line for line in run("recipes", "ls").splitlines() if line.startswith("llama7b_hh_kto ")]
+    rows = {row["name"]: row for row in json.loads(run("recipes", "ls", "--json"))["recipes"]}
+
+    assert re.split(r" {2,}", line)[1:] == [
+        "kto",
+        "labelled or pairs",
+        "~104 GiB, 2 x 80 GB",
+        "arXiv:2402.01306",
+    ]
+    assert rows["llama7b_hh_kto"]["data_kind"] == "labelled"
+    assert rows["llama7b_hh_kto"]["memory"]["bytes"] == 16 * 7 * 10**9
+
+
+def test_ls_stays_within_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text = run("recipes", "ls")
+
+    assert max(map(len, text.splitlines())) <= 60
+    assert "~104 GiB, 2 x 80 GB; arXiv:2402.01306;" in text
+
+
+def test_ls_imports_no_torch() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from dpo_cli.cli.app import app\n"
+        "assert CliRunner().invoke(app, ['recipes', 'ls']).exit_code == 0\n"
+        "print(sorted({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
 
 
 def test_show_prints_one_json_object_with_overrides_applied() -> None:
