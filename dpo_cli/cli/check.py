@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from dpo_cli.data.load import Data, DataRow
     from dpo_cli.data.serving import Serving
     from dpo_cli.data.show import Run
+    from dpo_cli.methods._memory import Need
     from dpo_cli.recipe.load import Loaded
+    from dpo_cli.recipe.schema import Recipe
     from dpo_cli.types import TokenGroup
 
 PART_STYLES = {"prompt": "dim", "context": "yellow", "scored": "bold green"}
@@ -34,12 +36,17 @@ def check(
     """Check recipe, data, tokenizer and template; show pairs as the model sees them; load no weights."""
     from dpo_cli import methods
     from dpo_cli.data.encode import Encoder
+    from dpo_cli.data.kinds import count_rows
     from dpo_cli.data.serving import check_serving
+    from dpo_cli.methods._advice import advise
+    from dpo_cli.methods._memory import gib
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
     serving = check_serving(folder, tokenizer, data.train)
     config, method = loaded.recipe.method, methods.get(loaded.recipe.method.name)
     data.report.advice = method.advice(config, data.train)
+    need, free = _memory(loaded.recipe, folder)
+    advice = advise(count_rows(data.train_rows), config, need, free)
     rows = data.train_rows[:show]
     text, ids = Encoder(tokenizer, loaded.recipe.data).serving_prompt(data.train_rows[0].example)
     following = shlex.join(["dpo", "train", recipe, *(overrides or [])])
@@ -48,8 +55,11 @@ def check(
             "ok": True,
             "recipe": str(loaded.path),
             "digest": loaded.digest,
-            "method": method.form(config),
+            "method": config.name,
+            "form": method.form(config),
             "data": data.report.as_dict(),
+            "memory": None if need is None else {**need.as_dict(), "free_bytes": free},
+            "advice": [vars(each) for each in advice],
             "serving": vars(serving),
             "serving_prompt": {"text": text, "ids": ids},
             "pairs": [pair_facts(row, tokenizer) for row in rows],
@@ -59,6 +69,11 @@ def check(
         print(json.dumps(facts))
         return
     _print_report(loaded, data, serving, (text, ids), tokenizer, rows)
+    if need is not None:
+        beside = ", the reference beside them" if need.is_reference_live else ""
+        needed = f"{gib(need.n_bytes)} before activations, {gib(free)} free"
+        print(f"memory: {need.size} parameters, all trained{beside}: {needed}")
+    print("which method (rules of thumb, first choice first):", *advice, sep="\n  ")
     print(f"OK: recipe, data, tokenizer and template fit together; nothing was started\nnext: {following}")
 
 
@@ -85,6 +100,19 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     method = methods.get(loaded.recipe.method.name)
     data = load_data(loaded.recipe.data, tokenizer, method.data, whole_rows=method.trains_head)
     return loaded, folder, tokenizer, data
+
+
+def _memory(recipe: Recipe, folder: Path) -> tuple[Need | None, int]:
+    """Give what training needs in memory, None where nothing says how large the model is, and what is free where it would run."""
+    import torch
+
+    from dpo_cli.modeling.load import stated_size
+    from dpo_cli.modeling.memory import need_of, size_of, stored_size
+    from dpo_cli.modeling.precision import free_bytes
+
+    size = stored_size(folder) or stated_size(folder) or size_of(recipe.model.name)
+    free = free_bytes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return None if size is None else need_of(recipe, size), free
 
 
 def _print_report(

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from dpo_cli.methods._advice import Rows
 from dpo_cli.types import DataKind, TokenGroup
+
+if TYPE_CHECKING:
+    from dpo_cli.data.load import DataRow
 
 FEEDS: dict[DataKind, tuple[DataKind, ...]] = {
     "pairs": ("pairs",),
@@ -25,6 +32,24 @@ SHORT: dict[DataKind, str] = {"pairs": "pairs", "labelled": "labelled", "targets
 def eaten(kind: DataKind) -> str:
     """Say in short what rows a method of that kind takes."""
     return " or ".join(SHORT[source] for source in FEEDS[kind])
+
+
+def count_rows(rows: Sequence[DataRow]) -> Rows:
+    """Count training rows by what the data say of them: a row that `weight` repeats, or that became two, once."""
+    labels: dict[str, set[bool]] = {}
+    distinct = {id(row.example): row for row in rows}.values()
+    for row in distinct:
+        if row.example.label is not None:
+            labels.setdefault(row.prompt_key, set()).add(row.example.label)
+    single = [row.example.label for row in distinct if len(row.example.completions) == 1]
+    return Rows(
+        pairs=len(distinct) - len(single),
+        wanted=single.count(True),
+        unwanted=single.count(False),
+        targets=single.count(None),
+        prompts_with_both=sum(len(each) == 2 for each in labels.values()),
+        tokens=float(np.median([n for row in rows[:: 1 + len(rows) // 10_000] for n in row.group.scored])),
+    )
 
 
 def as_kind(group: TokenGroup, kind: DataKind) -> list[TokenGroup]:

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from dpo_cli.errors import ModelError, Problem
+from dpo_cli.methods._memory import Size
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import HEAD, start_head
 
@@ -105,6 +106,17 @@ def inspect_folder(folder: Path) -> None:
         )
     _check_config(folder)
     check_generation_config(folder)
+
+
+def stated_size(folder: Path) -> Size | None:
+    """Count the parameters of the model that a folder's config describes, without its weights; None where transformers has none such."""
+    try:
+        with quiet(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, StrictDataclassError):
+        return None
+    return Size(model.num_parameters(), is_exact=True)
 
 
 def check_generation_config(folder: Path) -> None:

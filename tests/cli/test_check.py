@@ -8,7 +8,9 @@ import pytest
 
 from dpo_cli.cli.check import check
 from dpo_cli.errors import DataError, ModelError, RecipeError
-from tests.fakes import pair_rows, write_jsonl, write_model
+from tests.fakes import pair_rows, tiny_llama, write_jsonl, write_model
+
+PARAMETERS = tiny_llama().num_parameters()
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,8 @@ def test_check_tells_format_prompt_and_scored_tokens_and_the_next_command(recipe
     assert "serving prompt of the first row" in told
     assert "    prompt  | <|im_start|>user\\n" in told
     assert "    scored  | Well, " in told
+    assert "\nmemory: 0.0378M parameters, all trained: under 0.1 GiB before activations, " in told
+    assert "\nwhich method (rules of thumb, first choice first):\n  rows: 28 are very few" in told
     assert told.splitlines()[-2].startswith("OK: ")
     assert told.splitlines()[-1] == f"next: dpo train {recipe} train.seed=1"
     assert errors == ""
@@ -41,11 +45,23 @@ def test_check_as_json_is_one_object(recipe, capsys):
     check(str(recipe), None, 2, True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["ok"] is True
-    assert facts["method"].startswith("dpo, loss sigmoid;")
+    assert facts["method"] == "dpo"
+    assert facts["form"].startswith("dpo, loss sigmoid;")
+    assert [each["about"] for each in facts["advice"]][:3] == ["rows", "ipo", "dpo"]
+    assert facts["memory"]["parameters"] == PARAMETERS
+    assert facts["memory"]["free_bytes"] > facts["memory"]["bytes"]
     assert facts["data"]["parts"]["train"] + facts["data"]["parts"]["eval"] == 30
     assert len(facts["pairs"]) == 2
     assert facts["pairs"][0]["prompt"]["ids"] == facts["serving_prompt"]["ids"]
     assert facts["serving"]["answer_end"] == "<|im_end|>"
+
+
+def test_check_counts_the_parameters_of_a_model_whose_weights_are_not_here(recipe, tmp_path, capsys):
+    folder = write_model(tmp_path / "llama-7b")
+    (folder / "model.safetensors").unlink()
+    check(str(recipe), [f"model.name={folder}"], 0, True)
+    memory = json.loads(capsys.readouterr().out)["memory"]
+    assert (memory["parameters"], memory["parameters_exact"]) == (PARAMETERS, True)
 
 
 def test_recipe_errors_come_before_data(tmp_path):

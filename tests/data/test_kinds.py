@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpo_cli.data.kinds import as_kind, mismatched
+from dpo_cli.data.kinds import as_kind, count_rows, eaten, mismatched
 from dpo_cli.data.load import Data, load_data
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.schema import Source, Split
@@ -149,3 +149,33 @@ def test_a_pair_is_left_alone_for_a_method_of_pairs() -> None:
     pair = TokenGroup(np.array([1], np.int32), (np.array([2]), np.array([3])), (np.ones(1, bool),) * 2)
 
     assert as_kind(pair, "pairs") == [pair]
+
+
+def test_rows_are_counted_by_what_the_data_say_whatever_the_method_takes(tmp_path: Path) -> None:
+    thumbs = [*LABELLED[:6], {**LABELLED[7], "prompt": "another"}]
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
+    labelled = write_jsonl(tmp_path / "labelled.jsonl", thumbs)
+    data = config(
+        train=[Source(path=str(pairs), weight=2.0), Source(path=str(labelled))],
+        cache=str(tmp_path / "cache"),
+        split=Split(eval=0.0),
+    )
+    rows = count_rows(load_data(data, byte_tokenizer(), "labelled").train_rows)
+
+    assert (rows.pairs, rows.wanted, rows.unwanted, rows.targets) == (24, 3, 4, 0)
+    assert rows.prompts_with_both == 3
+
+
+def test_targets_are_counted_and_answers_measured_by_their_scored_tokens(tmp_path: Path) -> None:
+    rows = count_rows(load(tmp_path, [{"prompt": "a", "completion": "four"}] * 3, "targets").train_rows)
+
+    assert (rows.targets, rows.labelled, rows.pairs) == (3, 0, 0)
+    assert rows.tokens == len("four") + 1
+
+
+def test_what_a_method_takes_is_said_in_words() -> None:
+    assert [eaten(kind) for kind in ("pairs", "labelled", "targets")] == [
+        "pairs",
+        "labelled or pairs",
+        "answers or pairs",
+    ]
