@@ -218,6 +218,8 @@ def form(config: DPOConfig) -> str:
     if config.f_divergence != "reverse_kl":
         coefficient = f" {config.alpha:g}" if config.f_divergence == "alpha" else ""
         bent.append(f", f_divergence {config.f_divergence}{coefficient}")
+    bent += [f", ld_alpha {config.ld_alpha:g}"] if config.ld_alpha is not None else []
+    bent += [", weighted by WPO"] if config.wpo else []
     return f"dpo, loss {losses}{''.join(bent)}; rewards include beta: {config.beta:g} times the log-ratio in nats"
 
 

@@ -48,11 +48,18 @@ def reward_loss(policy: LogProbs, reference: LogProbs | None, config: RewardConf
     return LossOutput(tuple(terms), preference_metrics(chosen, rejected, policy))
 
 
+def form(config: RewardConfig) -> str:
+    """Say where the score is read and what it is drawn to."""
+    centered = f", centered by {config.centering:g}" if config.centering else ", of any mean"
+    return f"reward: a scalar head on each row's last token, Bradley-Terry on differences of scores{centered}"
+
+
 METHOD = Method(
     config=RewardConfig,
     data="pairs",
     needs_reference=False,
     loss=reward_loss,
     paper="Bradley-Terry reward model, as in InstructGPT, arXiv:2203.02155",
+    form=form,
     trains_head=True,
 )
