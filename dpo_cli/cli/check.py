@@ -90,13 +90,14 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     loaded = load(recipe, overrides)
     from dpo_cli.data.load import load_data
     from dpo_cli.data.tokenizer import load_tokenizer
-    from dpo_cli.modeling.hub import model_folder
+    from dpo_cli.modeling.hub import model_start
     from dpo_cli.modeling.load import check_generation_config
 
     model = loaded.recipe.model
-    folder = model_folder(model.name, model.revision, weights=False)
+    start = model_start(model.name, model.revision, weights=False)
+    folder = start.base
     check_generation_config(folder)
-    tokenizer = load_tokenizer(replace(model, name=str(folder)))
+    tokenizer = load_tokenizer(replace(model, name=str(start.tokenizer)))
     method = methods.get(loaded.recipe.method.name)
     data = load_data(loaded.recipe.data, tokenizer, method.data, whole_rows=method.trains_head)
     return loaded, folder, tokenizer, data

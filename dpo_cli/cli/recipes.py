@@ -17,8 +17,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 
 
 MEMORY_NOTE = (
-    "memory: fp32 weights, gradients and AdamW's moments of full fine-tuning (no adapters yet); what it fits has room for activations too."
-    " A reference in the store takes none. ~: size by the model's name. More than one device needs sharding (FSDP), which is not there yet."
+    "memory: fp32 weights, gradients and AdamW's moments of all weights, or of the adapter beside bf16 weights; what it fits has room"
+    " for activations too. A reference in the store takes none. ~: size by the model's name. More than one device needs sharding (FSDP),"
+    " which is not there yet."
 )
 
 

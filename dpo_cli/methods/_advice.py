@@ -5,7 +5,7 @@ What a method says of its own settings on the rows is its `advice`; here methods
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpo_cli.methods._memory import Need, gib
@@ -188,5 +188,8 @@ def _memory(need: Need, free: int) -> list[Advice]:
         return [
             Advice("memory", fits, f"{told}. reference.source=cache takes {gib(need.reference_bytes)} less")
         ]
-    why = "LoRA would help (not there yet), SimPO and ORPO would not: with the reference in the store DPO holds one model too"
+    if need.adapter_rank is not None:
+        return [Advice("memory", fits, f"{told}. A smaller model would help, a smaller rank hardly")]
+    lora = gib(replace(need, adapter_rank=16).n_bytes)
+    why = f"model.adapter={{rank: 16}} takes {lora}; SimPO and ORPO save nothing: with the reference in the store DPO holds one model too"
     return [Advice("memory", fits, f"{told}. {why}")]

@@ -6,7 +6,7 @@ Legend: M scored positions, D hidden size, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,18 @@ _CHUNK_LOGITS = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """An adapter on the head: it adds factor * dropout(hidden) @ down.T @ up.T to the logits."""
+
+    down: Tensor
+    """(R, D), R the rank."""
+    up: Tensor
+    """(V, R)."""
+    factor: float
+    dropout: nn.Module
+
+
+@dataclass(frozen=True)
 class Head:
     """The last projection of a causal LM: logits = softcap(scale * (hidden @ weight.T + bias))."""
 
@@ -28,6 +40,7 @@ class Head:
     """(V,)."""
     scale: float = 1.0
     softcap: float | None = None
+    low_rank: LowRank | None = None
 
 
 def head_of(model: PreTrainedModel) -> Head:
@@ -36,7 +49,7 @@ def head_of(model: PreTrainedModel) -> Head:
     Raises:
         ModelError: the output layer is not a linear projection.
     """
-    linear = model.get_output_embeddings()
+    linear, low_rank = _unwrapped(model.get_output_embeddings())
     if not isinstance(linear, nn.Linear):
         kind = type(linear).__name__
         raise ModelError.of(
@@ -47,7 +60,26 @@ def head_of(model: PreTrainedModel) -> Head:
     config = model.config.get_text_config()
     scale = getattr(config, "logit_scale", None) or 1.0
     scale /= getattr(config, "logits_scaling", None) or 1.0
-    return Head(linear.weight, linear.bias, scale, getattr(config, "final_logit_softcapping", None))
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return Head(linear.weight, linear.bias, scale, softcap, low_rank)
+
+
+def _unwrapped(layer: Any) -> tuple[Any, LowRank | None]:
+    """Give the projection that an adapter wraps: its trained copy, or the frozen one and what the adapter adds."""
+    if isinstance(layer, nn.Linear) or not type(layer).__module__.startswith("peft."):
+        return layer, None
+    from peft.tuners.lora import Linear as LoraLinear
+    from peft.utils import ModulesToSaveWrapper
+
+    if isinstance(layer, ModulesToSaveWrapper):
+        return layer.modules_to_save[layer.active_adapters[0]], None
+    if not isinstance(layer, LoraLinear) or any(layer.use_dora.values()):
+        return layer, None
+    if layer.disable_adapters:
+        return layer.base_layer, None
+    (name,) = layer.active_adapters
+    down, up = (cast("nn.Linear", side[name]).weight for side in (layer.lora_A, layer.lora_B))
+    return layer.base_layer, LowRank(down, up, layer.scaling[name], layer.lora_dropout[name])
 
 
 def token_log_probs(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
@@ -74,9 +106,22 @@ def _log_probs(hidden: Tensor, head: Head, targets: Tensor, squares: bool) -> tu
     kind = hidden.device.type
     low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     with torch.autocast(kind, enabled=False):
+        weight = head.weight
+        if head.low_rank is not None:
+            hidden, weight = _widened(hidden, weight, head.low_rank)
         return _TokenLogProbs.apply(
-            hidden, head.weight, head.bias, targets, head.scale, head.softcap, low, squares
+            hidden, weight, head.bias, targets, head.scale, head.softcap, low, squares
         )
+
+
+def _widened(hidden: Tensor, weight: Tensor, low_rank: LowRank) -> tuple[Tensor, Tensor]:
+    """Give hidden states (M, D + R) and weight (V, D + R) whose product is that of the projection and its adapter together."""
+    down = low_rank.dropout(hidden.to(low_rank.down.dtype)) @ low_rank.down.T * low_rank.factor
+    kept = weight.dtype if weight.is_cuda else low_rank.up.dtype
+    return (
+        torch.cat([hidden, down.to(hidden.dtype)], 1),
+        torch.cat([weight.to(kept), low_rank.up.to(kept)], 1),
+    )
 
 
 class _TokenLogProbs(torch.autograd.Function):

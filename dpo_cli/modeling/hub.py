@@ -2,11 +2,70 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from dpo_cli.errors import ModelError
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""What makes a folder an adapter's: its settings, and the base model it belongs to."""
 _FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model that a run starts from."""
+
+    base: Path
+    """Folder of a whole model."""
+    base_name: str
+    """What to call it: a hub id, or an absolute path."""
+    base_revision: str | None = None
+    adapter: Path | None = None
+    """Folder of an adapter on that base; None where the start is the base itself."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the recipe names."""
+        return self.adapter or self.base
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of its tokenizer: an adapter may have been saved without one."""
+        has_own = self.adapter is not None and any(self.adapter.glob("tokenizer*"))
+        return self.folder if has_own else self.base
+
+
+def model_start(name: str, revision: str | None, *, weights: bool, key: str = "model.name") -> Start:
+    """Give the model behind a name; of an adapter also the base that it names.
+
+    Raises:
+        ModelError: as `model_folder`; an adapter that names no base.
+    """
+    folder = model_folder(name, revision, weights=weights, key=key)
+    if not (folder / ADAPTER_CONFIG).is_file() or (folder / "config.json").is_file():
+        return Start(folder, _called(name, folder), revision)
+    path = folder / ADAPTER_CONFIG
+    try:
+        stated = json.loads(path.read_text())
+        base, pinned = stated["base_model_name_or_path"], stated.get("revision")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        base, pinned = None, None
+    if not isinstance(base, str) or not base:
+        raise ModelError.of(
+            str(path), "the adapter does not say which model it belongs to", "base_model_name_or_path there"
+        )
+    under = model_folder(base, pinned, weights=weights, key=f"{path}: base_model_name_or_path")
+    if not (under / "config.json").is_file():
+        raise ModelError.of(
+            str(path), f"its base {under} is no whole model", "merge that adapter into its own base first"
+        )
+    return Start(under, _called(base, under), pinned, folder)
+
+
+def _called(name: str, folder: Path) -> str:
+    return str(folder.resolve()) if local_folder(name) else name
 
 
 def model_folder(name: str, revision: str | None, *, weights: bool, key: str = "model.name") -> Path:
@@ -34,7 +93,7 @@ def model_folder(name: str, revision: str | None, *, weights: bool, key: str = "
 def local_folder(name: str) -> Path | None:
     """Give the folder of a model that lies here: itself, or `model/` in a finished run's folder. None for anything else."""
     path = Path(name).expanduser()
-    if (path / "model" / "config.json").is_file():
+    if any((path / "model" / name).is_file() for name in ("config.json", ADAPTER_CONFIG)):
         return path / "model"
     return path if path.is_dir() else None
 

@@ -27,27 +27,36 @@ from dpo_cli.modeling.reward import HEAD, start_head
 _WHERE = "model.name"
 
 
-def load_model(folder: Path, vocabulary: int, *, dropout: bool = False) -> PreTrainedModel:
-    """Give the causal LM in a folder, in fp32, in evaluation mode.
+def load_model(
+    folder: Path, vocabulary: int, *, dropout: bool = False, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """Give the causal LM in a folder, in evaluation mode.
 
-    fp32, because a bf16 master loses a 5e-7 step entirely (bf16 spacing at 0.02 is 1.2e-4); speed comes from autocast.
+    In fp32 where it is trained, because a bf16 master loses a 5e-7 step entirely (bf16 spacing at 0.02 is 1.2e-4); speed comes from
+    autocast.
 
     Args:
         folder: a model folder in Hugging Face layout.
         vocabulary: number of token ids that the tokenizer can give.
         dropout: keep the dropout that the config states; otherwise it is set to 0.
+        dtype: of the weights.
 
     Raises:
         ModelError: no such folder, no safetensors weights, no causal LM, quantized, code in the folder, weights damaged, missing,
             of another shape or not finite, an embedding smaller than the tokenizer, or a generation config that could not be saved.
     """
     inspect_folder(folder)
-    model, info = _read(folder, AutoModelForCausalLM)
+    model, info = _read(folder, AutoModelForCausalLM, dtype=dtype)
     return _checked(folder, model, info, vocabulary, dropout)
 
 
 def load_reward_model(
-    folder: Path, vocabulary: int, seed: int = 0, *, dropout: bool = False
+    folder: Path,
+    vocabulary: int,
+    seed: int = 0,
+    *,
+    dropout: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
     """Give a folder's model with a scalar head: its own where it is a reward model, else one drawn by `seed` on the causal LM's backbone.
 
@@ -56,7 +65,7 @@ def load_reward_model(
     """
     inspect_folder(folder)
     try:
-        model, info = _read(folder, AutoModelForSequenceClassification, num_labels=1)
+        model, info = _read(folder, AutoModelForSequenceClassification, dtype=dtype, num_labels=1)
     except ValueError:
         what = f"transformers has no sequence classification class for {folder}"
         raise ModelError.of(_WHERE, what, "an architecture that has one, such as Llama or Qwen") from None
@@ -185,7 +194,6 @@ def _read(folder: Path, kind: Any, **more: Any) -> tuple[PreTrainedModel, dict[s
         with quiet():
             loaded: Any = kind.from_pretrained(
                 folder,
-                dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,

@@ -20,9 +20,9 @@ _UNIT = {"m": 10**6, "b": 10**9}
 
 
 def need_of(recipe: Recipe, size: Size) -> Need:
-    """Give what full fine-tuning of a model of that size needs by a recipe's method and reference."""
+    """Give what training a model of that size needs by a recipe's method, adapter and reference."""
     is_live = recipe.reference.source == "live" and methods.get(recipe.method.name).needs_reference
-    return Need(size, is_live)
+    return Need(size, is_live, recipe.model.adapter and recipe.model.adapter.rank)
 
 
 def size_of(name: str) -> Size | None:

@@ -34,7 +34,7 @@ def problems(recipe: Recipe) -> list[Problem]:
 
 
 def _unsupported(recipe: Recipe) -> list[Problem]:
-    later = {"model.adapter": recipe.model.adapter, "model.quantize": recipe.model.quantize}
+    later = {"model.quantize": recipe.model.quantize}
     return [
         Problem(key, f"'{key}' is not supported yet in this version", f"{key}: null")
         for key, value in later.items()

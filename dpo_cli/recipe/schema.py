@@ -29,17 +29,38 @@ Share = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A low-rank adapter that is trained in place of all weights; the frozen base is the reference."""
+
+    kind: Literal["lora", "dora"] = "lora"
+    """`lora`, or `dora`, which learns each output's scale apart and costs more memory and time."""
+    rank: Annotated[int, Ge(1)] = 16
+    """Rank of each update; larger can learn more and costs memory, usually 8 to 128."""
+    alpha: Annotated[float, Gt(0)] = 32.0
+    """Scale of the updates: they count alpha / rank, or alpha / sqrt(rank) with `rank_stabilized`. Larger learns faster at one learning rate."""
+    rank_stabilized: bool = False
+    """Divide by the root of the rank (rsLoRA), so that one learning rate serves every rank."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Layers that get an update: all linear ones but the head, or a list of names such as [q_proj, v_proj]."""
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the adapter's inputs dropped in training, 0 to below 1."""
+    modules_to_save: list[str] = field(default_factory=list)
+    """Modules that are trained whole and saved beside the adapter, such as [embed_tokens] where tokens were added."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """The model that is aligned and how it is loaded and saved."""
 
     name: Annotated[str, Location("model"), MinLen(1)]
-    """Folder of a model or of a finished run, or a hub id (`org/name`). Required."""
+    """Folder of a model, of an adapter or of a finished run, or a hub id (`org/name`). Required."""
     revision: str | None = None
     """Branch, tag or commit of a hub model; null takes the default branch."""
     attention: Literal["auto", "packed", "padded"] = "auto"
     """Layout of the rows: `packed` computes a shared prompt once, `padded` takes plain rows; auto packs where that is proven exact at start-up."""
-    adapter: dict[str, Any] | None = None
-    """Train an adapter in place of all weights; only null (all weights) is supported yet."""
+    adapter: Adapter | None = None
+    """Train a low-rank adapter in place of all weights, as in {rank: 16}; the learning rate is usually ten times that of all weights.
+    Null trains all weights, or goes on with the adapter that `model.name` names."""
     quantize: dict[str, Any] | None = None
     """Quantise the frozen base weights; only null is supported yet."""
     save_dtype: Literal["fp32", "bf16"] = "fp32"

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from dpo_cli.modeling.adapters import base_parameters
 from dpo_cli.reference.segments import commit
 from dpo_cli.reference.store import VERSION, make_private
 
@@ -35,9 +36,14 @@ def namespace(model: PreTrainedModel, precision: str, layout: str, weights: str 
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def weights_digest(model: PreTrainedModel) -> str:
-    """Give a digest over the tensors, not the files: re-sharding, renaming or moving a model changes nothing."""
-    named = sorted(model.named_parameters())
+def weights_digest(model: PreTrainedModel, adapter: bool = False) -> str:
+    """Give a digest over the tensors, not the files: re-sharding, renaming or moving a model changes nothing.
+
+    Args:
+        model: before its first step.
+        adapter: whether its adapter is part of the reference; a fresh one changes nothing, so its base has the digest it has alone.
+    """
+    named = sorted(model.named_parameters() if adapter else base_parameters(model))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter's lock
         digests = list(pool.map(lambda item: _tensor_digest(item[1]), named))
     whole = hashlib.blake2b(digest_size=16)
@@ -46,28 +52,29 @@ def weights_digest(model: PreTrainedModel) -> str:
     return whole.hexdigest()
 
 
-def remembered_digest(model: PreTrainedModel, folder: Path, memo: Path) -> str:
+def remembered_digest(model: PreTrainedModel, folders: Sequence[Path], memo: Path) -> str:
     """Give `weights_digest`, from a memo where the folder's weight files are the very same ones: a large model takes half a minute.
 
     The memo is keyed by path, size, time and inode. Where it is wrong all the same, the spot check finds other values.
 
     Args:
-        model: as loaded from the folder, before any step.
-        folder: its model folder.
+        model: as loaded from the folders, before any step.
+        folders: its model folder, and that of the adapter which belongs to it.
         memo: file that remembers; made where it is missing, and left alone where it cannot be written.
     """
-    key = _files_key(sorted(folder.glob("*.safetensors")))
+    files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    key = _files_key(files, str(model.dtype))
     known = _read(memo)
     if key not in known:
-        known[key] = weights_digest(model)
+        known[key] = weights_digest(model, adapter=len(folders) > 1)
         with suppress(OSError):
             make_private(memo.parent)
             commit(memo.parent, memo.name, json.dumps(known, indent=1).encode())
     return known[key]
 
 
-def _files_key(files: Sequence[Path]) -> str:
-    whole = hashlib.blake2b(digest_size=16)
+def _files_key(files: Sequence[Path], loaded_as: str) -> str:
+    whole = hashlib.blake2b(loaded_as.encode(), digest_size=16)
     for path in files:
         real = path.resolve()  # a hub snapshot links to its blobs
         status = real.stat()

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from dpo_cli import methods
 from dpo_cli.data.load import Data, load_data
 from dpo_cli.data.plan import total_steps
-from dpo_cli.data.tokenizer import Vocabulary, load_tokenizer
+from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.evaluate.pairs import Evaluation, evaluate_pairs
 from dpo_cli.evaluate.unpaired import evaluate_unpaired
 from dpo_cli.metrics import terminal
@@ -21,18 +21,17 @@ from dpo_cli.metrics.progress import progress
 from dpo_cli.metrics.terminal import say
 from dpo_cli.modeling.batching import Sums
 from dpo_cli.modeling.exactness import choose_path
-from dpo_cli.modeling.hub import model_folder
-from dpo_cli.modeling.load import inspect_folder, load_model, load_reward_model
+from dpo_cli.modeling.hub import Start
 from dpo_cli.modeling.logprobs import Path as RowPath
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.precision import token_budget
-from dpo_cli.modeling.reward import take_padding
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.facts import facts_of
 from dpo_cli.reference.live import LiveReference
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.loop import ReferenceSource, reference_of
-from dpo_cli.train.reference import ReferenceModel, foreign_folder, load_reference, prepare
+from dpo_cli.train.policy import base_dtype, load_policy, load_start, policy_start
+from dpo_cli.train.reference import ReferenceModel, foreign_start, load_reference, prepare
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
 from dpo_cli.types import TokenGroup
@@ -59,8 +58,8 @@ class Parts:
     recipe: Recipe
     runtime: Runtime
     run_dir: Path
-    folder: Path
-    """The policy's model folder."""
+    start: Start
+    """The model that the policy starts from."""
     tokenizer: PreTrainedTokenizerBase
     data: Data
     scorer: Scorer
@@ -93,26 +92,25 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
     Raises:
         UserError: whatever cannot work, before the first step.
     """
-    folder = model_folder(recipe.model.name, recipe.model.revision, weights=True)
-    inspect_folder(folder)
-    tokenizer = load_tokenizer(replace(recipe.model, name=str(folder)))
+    start = policy_start(recipe, weights=True)
+    tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
     method = methods.get(recipe.method.name)
     data = load_data(recipe.data, tokenizer, method.data, whole_rows=method.trains_head)
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )
-    other = foreign_folder(recipe, folder)
+    other = foreign_start(recipe, start)
     # A reference of its own is scored and let go before the policy is loaded: never two models in memory.
-    foreign = _foreign_reference(recipe, runtime, run_dir, folder, data, tokenizer) if other else None
+    foreign = _foreign_reference(recipe, runtime, run_dir, start, data, tokenizer) if other else None
     with progress("loading the model"):
-        model = _policy(recipe, folder, tokenizer, data)
+        model = load_policy(recipe, runtime, start, tokenizer, data)
     scorer = Scorer(model.to(runtime.device))
     choices = _choose(recipe, runtime, run_dir, scorer, data)
     parts = Parts(
         recipe,
         runtime,
         run_dir,
-        folder,
+        start,
         tokenizer,
         data,
         scorer,
@@ -124,16 +122,6 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
     if other is None:
         parts.reference = _reference(parts)
     return parts
-
-
-def _policy(recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase, data: Data) -> PreTrainedModel:
-    """Load the policy, or the reward model; the latter's pad token, and the tokenizer's, become one that no row ends with."""
-    if not methods.get(recipe.method.name).trains_head:
-        return load_model(folder, len(tokenizer), dropout=recipe.train.dropout)
-    model = load_reward_model(folder, len(tokenizer), recipe.train.seed, dropout=recipe.train.dropout)
-    ends = {int(ids[-1]) for group in [*data.train, *data.eval] for ids in group.completions}
-    take_padding(model, tokenizer, Vocabulary(tokenizer).special, ends)
-    return model
 
 
 def lengths_of(groups: Sequence[TokenGroup], path: RowPath) -> list[int]:
@@ -172,9 +160,10 @@ def _reference(parts: Parts) -> ReferenceSource | None:
     if recipe.reference.source == "none" or not methods.get(recipe.method.name).needs_reference:
         return None
     if recipe.reference.source == "live":
-        model = load_model(parts.folder, len(parts.tokenizer)).to(runtime.device)
+        dtype = base_dtype(recipe, runtime, parts.start)
+        model = load_start(parts.start, len(parts.tokenizer), dtype).to(runtime.device)
         return _live(recipe, runtime, Scorer(model, parts.choices.path))
-    policy = ReferenceModel(parts.scorer, parts.folder, recipe.model.name, parts.choices.token_budget)
+    policy = ReferenceModel(parts.scorer, parts.start, recipe.model.name, parts.choices.token_budget)
     return _values(recipe, runtime, policy, parts.data, parts.run_dir)
 
 
@@ -182,12 +171,12 @@ def _foreign_reference(
     recipe: Recipe,
     runtime: Runtime,
     run_dir: Path,
-    folder: Path,
+    start: Start,
     data: Data,
     tokenizer: PreTrainedTokenizerBase,
 ) -> ReferenceSource:
-    """Give the reference that is another model than the policy, whose folder is `folder`."""
-    model = load_reference(recipe, runtime, folder, data.train, tokenizer)
+    """Give the reference that is another model than the one the policy starts from."""
+    model = load_reference(recipe, runtime, start, data.train, tokenizer)
     if recipe.reference.source == "live":
         return _live(recipe, runtime, model.scorer)
     return _values(recipe, runtime, model, data, run_dir)

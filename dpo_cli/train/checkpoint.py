@@ -91,7 +91,7 @@ def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put weights and moments back; call after the digests were checked (`latest_checkpoint`)."""
     weights = load_file(checkpoint.path / MODEL)
-    names = dict(model.named_parameters())
+    names = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     with torch.no_grad():
         for name, weight in names.items():
             weight.copy_(weights[name])
@@ -110,8 +110,12 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """Give trained and frozen parameters; `named_parameters` lists a tied weight once."""
-    return {name: weight.detach().cpu().contiguous() for name, weight in model.named_parameters()}
+    """Give the trained parameters; frozen ones are those of the model that the run started from. A tied weight is listed once."""
+    return {
+        name: weight.detach().cpu().contiguous()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
 
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

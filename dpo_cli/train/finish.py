@@ -13,11 +13,14 @@ from transformers import GenerationConfig, PreTrainedModel
 from dpo_cli import methods
 from dpo_cli.errors import StorageError
 from dpo_cli.evaluate.pairs import Evaluation
+from dpo_cli.modeling.adapters import continue_adapter, is_adapted, name_base
+from dpo_cli.modeling.hub import model_start
 from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import is_reward_model
 from dpo_cli.train.build import Parts
+from dpo_cli.train.policy import base_dtype
 
 MODEL_DIR = "model"
 ROUNDING = 0.02
@@ -75,8 +78,13 @@ def measure_saved(parts: Parts, trained: Evaluation | None) -> Measured:
 
 
 def _load_again(parts: Parts, target: Path) -> Scorer:
+    start = model_start(str(target), None, weights=True)
     load = load_reward_model if methods.get(parts.recipe.method.name).trains_head else load_model
-    return Scorer(load(target, len(parts.tokenizer)).to(parts.runtime.device), parts.choices.path)
+    dtype = base_dtype(parts.recipe, parts.runtime, start)
+    model = load(start.base, len(parts.tokenizer), dtype=dtype)
+    if start.adapter is not None:
+        continue_adapter(model, start.adapter)
+    return Scorer(model.to(parts.runtime.device), parts.choices.path)
 
 
 def _round(model: PreTrainedModel) -> None:
@@ -117,6 +125,8 @@ def _write(model: PreTrainedModel, parts: Parts, target: Path) -> None:
         for left_over in (temporary, old):
             shutil.rmtree(left_over, ignore_errors=True)
         model.config.use_cache = True
+        if is_adapted(model):
+            name_base(model, parts.start.base_name, parts.start.base_revision)
         with quiet():
             model.save_pretrained(temporary)
             parts.tokenizer.save_pretrained(temporary)

@@ -10,11 +10,11 @@ from dpo_cli import methods
 from dpo_cli.data.load import load_data
 from dpo_cli.data.plan import total_steps
 from dpo_cli.data.tokenizer import load_tokenizer
-from dpo_cli.modeling.hub import model_folder
 from dpo_cli.modeling.load import check_generation_config
 from dpo_cli.recipe.describe import changed
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.train.folder import choose_folder
+from dpo_cli.train.policy import policy_start
 
 
 def plan(loaded: Loaded) -> dict[str, Any]:
@@ -26,9 +26,9 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     recipe = loaded.recipe
     method = methods.get(recipe.method.name)
     chosen = choose_folder(loaded)
-    folder = model_folder(recipe.model.name, recipe.model.revision, weights=False)
-    check_generation_config(folder)
-    tokenizer = load_tokenizer(replace(recipe.model, name=str(folder)))
+    start = policy_start(recipe, weights=False)
+    check_generation_config(start.base)
+    tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
     # Tokenised rows are normally kept; a dry run leaves nothing behind.
     with tempfile.TemporaryDirectory() as scratch:
         config = replace(recipe.data, cache=scratch)
@@ -41,7 +41,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "recipe": str(loaded.path),
         "changed": {change.key: change.value for change in changed(loaded)},
         "method": f"{recipe.method.name}: {method.paper}",
-        "model": str(folder),
+        "model": str(start.folder),
         "data": data.report.parts,
         "warnings": data.report.warnings(),
         "steps": n_steps,

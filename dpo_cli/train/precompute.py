@@ -14,13 +14,12 @@ from dpo_cli.data.load import Data, DataRow, load_data
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import RecipeError
 from dpo_cli.metrics.progress import duration
-from dpo_cli.modeling.hub import model_folder
-from dpo_cli.modeling.load import inspect_folder
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.facts import ReferenceFacts, facts_of
 from dpo_cli.reference.spot import Spot, choose
 from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.train.policy import policy_start
 from dpo_cli.train.reference import (
     Prepared,
     ReferenceModel,
@@ -103,11 +102,10 @@ def open_session(loaded: Loaded) -> Iterator[Session]:
         raise RecipeError.of(str(loaded.path), what, "a method that does, such as dpo")
     runtime = Runtime(recipe.train.precision)
     try:
-        folder = model_folder(recipe.model.name, recipe.model.revision, weights=True)
-        inspect_folder(folder)
-        tokenizer = load_tokenizer(replace(recipe.model, name=str(folder)))
+        start = policy_start(recipe, weights=True)
+        tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
         data = load_data(recipe.data, tokenizer, methods.get(recipe.method.name).data)
-        model = load_reference(recipe, runtime, folder, data.train, tokenizer)
+        model = load_reference(recipe, runtime, start, data.train, tokenizer)
         yield Session(recipe, runtime, data, model)
     finally:
         runtime.close()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from dpo_cli import methods
@@ -16,8 +17,7 @@ from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import ModelError
 from dpo_cli.metrics.progress import progress
 from dpo_cli.modeling.exactness import choose_path
-from dpo_cli.modeling.hub import model_folder
-from dpo_cli.modeling.load import load_model
+from dpo_cli.modeling.hub import Start, model_start
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.precision import token_budget
 from dpo_cli.recipe.schema import Recipe
@@ -28,6 +28,7 @@ from dpo_cli.reference.namespace import namespace, remembered_digest
 from dpo_cli.reference.store import Store, default_root
 from dpo_cli.reference.trust import open_store
 from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.train.policy import base_dtype, load_start
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import score_over_ranks
 from dpo_cli.types import TokenGroup
@@ -40,7 +41,7 @@ class ReferenceModel:
     """A reference that is loaded and can score."""
 
     scorer: Scorer
-    folder: Path
+    start: Start
     name: str
     """What the recipe calls it."""
     max_tokens: int
@@ -70,8 +71,8 @@ class Prepared:
         return [told] if self.spot is None else [told, str(self.spot)]
 
 
-def foreign_folder(recipe: Recipe, policy: Path) -> Path | None:
-    """Give the folder of a reference that is not the policy's start; None where it is, or where there is no reference.
+def foreign_start(recipe: Recipe, policy: Start) -> Start | None:
+    """Give a reference that is not the policy's start; None where it is, or where there is no reference.
 
     Raises:
         ModelError: there is no such model.
@@ -80,14 +81,14 @@ def foreign_folder(recipe: Recipe, policy: Path) -> Path | None:
     needed = methods.get(recipe.method.name).needs_reference
     if reference.model is None or reference.source == "none" or not needed:
         return None
-    folder = model_folder(reference.model, reference.revision, weights=True, key="reference.model")
-    return None if folder.resolve() == policy.resolve() else folder
+    found = model_start(reference.model, reference.revision, weights=True, key="reference.model")
+    return None if found.folder.resolve() == policy.folder.resolve() else found
 
 
 def load_reference(
     recipe: Recipe,
     runtime: Runtime,
-    policy: Path,
+    policy: Start,
     groups: Sequence[TokenGroup],
     tokenizer: PreTrainedTokenizerBase,
 ) -> ReferenceModel:
@@ -96,23 +97,23 @@ def load_reference(
     Args:
         recipe: the run's.
         runtime: its devices.
-        policy: the policy's model folder; the reference, where the recipe names no other.
+        policy: where the policy starts; the reference, where the recipe names no other.
         groups: the run's data, which decide how rows are laid out.
         tokenizer: the policy's.
 
     Raises:
         ModelError: it cannot be loaded, or its vocabulary gives ids another meaning.
     """
-    foreign = foreign_folder(recipe, policy)
+    foreign = foreign_start(recipe, policy)
     if foreign is not None:
-        _check_vocabulary(recipe, foreign, tokenizer)
-    folder = foreign or policy
+        _check_vocabulary(recipe, foreign.tokenizer, tokenizer)
     with progress("loading the reference"):
-        scorer = Scorer(load_model(folder, len(tokenizer)).to(runtime.device))
+        dtype = base_dtype(recipe, runtime, policy) if foreign is None else torch.float32
+        scorer = Scorer(load_start(foreign or policy, len(tokenizer), dtype).to(runtime.device))
     is_fp32 = runtime.precision == "fp32"
     scorer.take(choose_path(scorer, groups, recipe.model.attention, runtime.autocast, is_fp32).path)
     budget = token_budget(scorer.model, runtime.device, runtime.precision)
-    return ReferenceModel(scorer, folder, recipe.reference.model or recipe.model.name, budget)
+    return ReferenceModel(scorer, foreign or policy, recipe.reference.model or recipe.model.name, budget)
 
 
 def _check_vocabulary(recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -206,7 +207,9 @@ def open_store_of(recipe: Recipe, runtime: Runtime, model: ReferenceModel) -> St
 
 def _identity(model: ReferenceModel, precision: str) -> tuple[str, dict[str, str]]:
     """Give a reference's namespace, and what it is in words."""
-    weights = remembered_digest(model.scorer.model, model.folder, default_root() / "digests.json")
+    start = model.start
+    folders = [start.base] if start.adapter is None else [start.base, start.adapter]
+    weights = remembered_digest(model.scorer.model, folders, default_root() / "digests.json")
     layout = model.scorer.path
     about = {
         "model": model.name,

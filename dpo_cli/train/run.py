@@ -30,6 +30,7 @@ from dpo_cli.train.folder import Folder, choose_folder, create
 from dpo_cli.train.loop import Event, Run, fit
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.panel import Summary, show
+from dpo_cli.train.policy import advice
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.samples import sample_after, sample_before, sample_lines
 from dpo_cli.train.selftest import check_start
@@ -75,6 +76,7 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None
     parts.data.report.advice = method.advice(recipe.method, parts.data.train)
     for line in [
         *parts.data.report.warnings(),
+        *advice(recipe, parts.start),
         f"method: {method.form(recipe.method)}",
         parts.choices.note,
     ]:

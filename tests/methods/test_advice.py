@@ -169,10 +169,10 @@ def test_answers_alone_are_for_imitation_and_pairs_beside_them_for_a_second_stag
     ("free", "fits", "why"),
     [
         (128, None, ""),
-        (126, True, "tight: 104 GiB before activations, 126 GiB free. LoRA would help (not there yet)"),
+        (126, True, "tight: 104 GiB before activations, 126 GiB free. model.adapter={rank: 16} takes 14 GiB"),
         (105, True, "tight: "),
-        (104, False, "too little: 104 GiB before activations, 104 GiB free. LoRA would help"),
-        (12, False, "SimPO and ORPO would not: with the reference in the store DPO holds one model too"),
+        (104, False, "too little: 104 GiB before activations, 104 GiB free. model.adapter="),
+        (12, False, "SimPO and ORPO save nothing: with the reference in the store DPO holds one model too"),
     ],
 )
 def test_little_memory_is_no_reason_for_another_method(free: int, fits: bool | None, why: str) -> None:

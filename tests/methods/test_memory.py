@@ -36,3 +36,10 @@ def test_a_live_reference_is_a_second_model_and_nothing_more() -> None:
 
     assert (alone.n_bytes, alone.reference_bytes) == (16 * 10**9, 0)
     assert (beside.n_bytes, beside.reference_bytes) == (20 * 10**9, 4 * 10**9)
+
+
+def test_an_adapter_leaves_little_beside_the_frozen_weights() -> None:
+    size = Size(8 * 10**9, True)
+
+    assert str(Need(size, adapter_rank=16)) == "16 GiB, fits 24 GB"
+    assert Need(size, adapter_rank=64).n_bytes > Need(size, adapter_rank=16).n_bytes

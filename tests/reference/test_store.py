@@ -143,14 +143,14 @@ def test_digests_are_remembered_by_the_very_files(tmp_path: Path) -> None:
 
     folder, memo = write_model(tmp_path / "model"), tmp_path / "memo" / "digests.json"
     model = load_model(folder, 300)
-    digest = remembered_digest(model, folder, memo)
+    digest = remembered_digest(model, [folder], memo)
     assert digest == weights_digest(model)
 
     with torch.no_grad():
         model.lm_head.weight[0, 0] += 1
-    assert remembered_digest(model, folder, memo) == digest, "the files are the same: taken from the memo"
+    assert remembered_digest(model, [folder], memo) == digest, "the files are the same: taken from the memo"
     model.save_pretrained(folder)
-    assert remembered_digest(model, folder, memo) == weights_digest(model) != digest
+    assert remembered_digest(model, [folder], memo) == weights_digest(model) != digest
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{half"])
@@ -161,7 +161,7 @@ def test_a_damaged_memo_only_costs_time(tmp_path: Path, text: str) -> None:
     memo.write_text(text)
     model = load_model(folder, 300)
 
-    assert remembered_digest(model, folder, memo) == weights_digest(model)
+    assert remembered_digest(model, [folder], memo) == weights_digest(model)
 
 
 def test_a_second_read_gives_only_what_is_new(tmp_path: Path) -> None:

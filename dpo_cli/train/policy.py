@@ -1,0 +1,83 @@
+"""Loading what a run trains, and the same again from what it saved: all weights, or an adapter on a frozen base."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dpo_cli import methods
+from dpo_cli.data.load import Data
+from dpo_cli.data.tokenizer import Vocabulary
+from dpo_cli.errors import ModelError
+from dpo_cli.modeling.adapters import attach, continue_adapter
+from dpo_cli.modeling.hub import Start, model_start
+from dpo_cli.modeling.load import inspect_folder, load_model, load_reward_model
+from dpo_cli.modeling.reward import take_padding
+from dpo_cli.recipe.schema import Recipe
+from dpo_cli.train.runtime import Runtime
+
+FULL_LR = 5e-6
+"""Learning rates up to here are usual for all weights; an adapter, which starts at zero, usually takes ten times as much."""
+
+
+def policy_start(recipe: Recipe, *, weights: bool) -> Start:
+    """Find the model that a recipe starts from and check what can be checked without its weights.
+
+    Args:
+        recipe: the run's.
+        weights: fetch the weights too.
+
+    Raises:
+        ModelError: no such model; an adapter on an adapter.
+    """
+    start = model_start(recipe.model.name, recipe.model.revision, weights=weights)
+    if start.adapter is not None and recipe.model.adapter is not None:
+        what = f"{start.adapter} is an adapter already, and goes on being trained with its own settings"
+        raise ModelError.of("model.adapter", what, "model.adapter: null, or a whole model as model.name")
+    if weights:
+        inspect_folder(start.base)
+    return start
+
+
+def load_policy(
+    recipe: Recipe, runtime: Runtime, start: Start, tokenizer: PreTrainedTokenizerBase, data: Data
+) -> PreTrainedModel:
+    """Give the model to train: all weights in fp32, or an adapter in fp32 on a frozen base, which is in bf16 where the run computes in it."""
+    recipe_adapter, dropout = recipe.model.adapter, recipe.train.dropout
+    dtype = base_dtype(recipe, runtime, start)
+    if not methods.get(recipe.method.name).trains_head:
+        model = load_model(start.base, len(tokenizer), dropout=dropout, dtype=dtype)
+    else:
+        seed = recipe.train.seed
+        model = load_reward_model(start.base, len(tokenizer), seed, dropout=dropout, dtype=dtype)
+        ends = {int(ids[-1]) for group in [*data.train, *data.eval] for ids in group.completions}
+        take_padding(model, tokenizer, Vocabulary(tokenizer).special, ends)
+    if start.adapter is not None:
+        continue_adapter(model, start.adapter)
+    elif recipe_adapter is not None:
+        attach(model, recipe_adapter, recipe.train.seed)
+    return model
+
+
+def load_start(start: Start, vocabulary: int, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Give a language model as it is before any step, with its adapter where it has one: a reference."""
+    model = load_model(start.base, vocabulary, dtype=dtype)
+    if start.adapter is not None:
+        continue_adapter(model, start.adapter)
+    return model
+
+
+def base_dtype(recipe: Recipe, runtime: Runtime, start: Start) -> torch.dtype:
+    """Give the type of the weights that are loaded: bf16 only where they are frozen and the run computes in bf16 anyway."""
+    is_frozen = recipe.model.adapter is not None or start.adapter is not None
+    return torch.bfloat16 if is_frozen and runtime.precision == "bf16" else torch.float32
+
+
+def advice(recipe: Recipe, start: Start) -> list[str]:
+    """Say where the learning rate looks like one for the other way of training."""
+    lr, is_adapted = recipe.optim.lr, recipe.model.adapter is not None or start.adapter is not None
+    if is_adapted and lr <= FULL_LR:
+        return [
+            f"optim.lr={lr:g} is usual for all weights; an adapter usually takes about ten times as much: optim.lr={10 * lr:g}"
+        ]
+    return []
