@@ -22,7 +22,8 @@ _UNIT = {"m": 10**6, "b": 10**9}
 def need_of(recipe: Recipe, size: Size) -> Need:
     """Give what training a model of that size needs by a recipe's method, adapter and reference."""
     is_live = recipe.reference.source == "live" and methods.get(recipe.method.name).needs_reference
-    return Need(size, is_live, recipe.model.adapter and recipe.model.adapter.rank)
+    adapter = recipe.model.adapter
+    return Need(size, is_live, None if adapter is None else adapter.rank)
 
 
 def size_of(name: str) -> Size | None:
