@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dpo_cli.evaluate.axis import Axis, axis
 from dpo_cli.evaluate.baselines import Baselines, baselines
 from dpo_cli.evaluate.statistics import Interval, accuracy_interval
 from dpo_cli.methods._base import Method, annotated, mean_loss, pairs, reward_metrics
@@ -34,11 +35,14 @@ class Evaluation:
     """Means of everything the method reports, without prefix."""
     what: str = "reward accuracy"
     """Name of the figure in `accuracy`, or of that in `margin` where there is none."""
+    axis: Axis = field(default_factory=Axis)
+    """What can be compared with other methods; empty where the rows are no pairs."""
 
     def as_metrics(self) -> dict[str, float]:
         """Give full metric names and values for the sinks."""
         values = {f"eval/{name}": value for name, value in self.metrics.items()}
         values["eval/loss"] = self.loss
+        values |= {f"eval/axis/{name}": value for name, value in self.axis.figures().items()}
         if self.baselines is not None:
             values["eval/longer_wins"] = self.baselines.longer_wins
         elif self.accuracy is not None:
@@ -62,6 +66,7 @@ class Evaluation:
             "longer_wins": self.baselines and self.baselines.longer_wins,
             "ties": self.ties,
             "reference_wins": self.baselines and self.baselines.reference_total,
+            "axis": self.axis.figures(),
         }
 
 
@@ -88,6 +93,10 @@ def evaluate_pairs(
     loss, metrics = _judged(annotated(policy, groups), reference, method, config)
     margins = metrics["rewards/margins"].double().numpy()
     correct = (margins > tie).astype(np.float64)
+    totals = (
+        scored.total.double().numpy() if "logps/chosen" in metrics else None
+    )  # a reward model gives scores
+    theirs = None if reference is None else reference.total.double().numpy()
     return Evaluation(
         n=len(groups),
         accuracy=float(correct.mean()),
@@ -95,8 +104,9 @@ def evaluate_pairs(
         margin=float(margins.mean()),
         loss=loss,
         ties=int((np.abs(margins) <= tie).sum()),
-        baselines=baselines(groups, None if reference is None else reference.total.numpy()),
+        baselines=baselines(groups, theirs),
         metrics={name: float(values.double().nanmean()) for name, values in metrics.items()},
+        axis=axis(margins, clusters, totals, scored.tokens.numpy(), theirs),
     )
 
 

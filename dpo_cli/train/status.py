@@ -35,7 +35,7 @@ class Status:
     pairs_per_second: float | None = None
     peak_memory_gib: float | None = None
     eval: dict[str, Any] | None = None
-    """`accuracy`, `ci`, `n`, `margin`, `loss`, `longer_wins` on the held-out rows; null without any."""
+    """`accuracy`, `ci`, `n`, `margin`, `loss`, `longer_wins` and `axis` (see `evaluate/axis.py`) on the held-out rows; null without any."""
     margins: dict[str, float] = field(default_factory=dict)
     """Mean held-out margin as `trained`, as `saved` and as a server loads it in `bf16`."""
 

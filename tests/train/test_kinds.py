@@ -118,6 +118,8 @@ def test_a_whole_run_ends_with_its_figure(
     )
 
     assert status.state == "finished"
+    assert ("p_chosen" in status.eval["axis"]) == (held == "pairs")
+    assert ("log_ratio_margin" in status.eval["axis"]) == (held == "pairs" and method == "kto")
     assert told in capfd.readouterr().err
     assert (Path(status.run_dir) / "model" / "model.safetensors").exists()
 
