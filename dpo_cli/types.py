@@ -163,3 +163,5 @@ class LossOutput:
     terms: tuple[Term, ...]
     metrics: dict[str, Tensor]
     """Per-group values to average over the logging window, (B,) each, without gradient."""
+    ranked: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Values, (B,), and which of them are wanted, (B,) bool: reported as the AUC over the logging window. Without gradient."""

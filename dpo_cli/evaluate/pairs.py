@@ -46,7 +46,7 @@ class Evaluation:
         if self.baselines is not None:
             values["eval/longer_wins"] = self.baselines.longer_wins
         elif self.accuracy is not None:
-            values["eval/auc"] = self.accuracy
+            values["eval/rewards/auc"] = self.accuracy
         if self.ci is not None:
             values |= {
                 "eval/rewards/accuracies_ci_lo": self.ci[0],
@@ -93,9 +93,8 @@ def evaluate_pairs(
     loss, metrics = _judged(annotated(policy, groups), reference, method, config)
     margins = metrics["rewards/margins"].double().numpy()
     correct = (margins > tie).astype(np.float64)
-    totals = (
-        scored.total.double().numpy() if "logps/chosen" in metrics else None
-    )  # a reward model gives scores
+    # A reward model gives scores, no log-probs.
+    totals = None if method.trains_head else policy.total.double().numpy()
     theirs = None if reference is None else reference.total.double().numpy()
     return Evaluation(
         n=len(groups),
@@ -106,7 +105,7 @@ def evaluate_pairs(
         ties=int((np.abs(margins) <= tie).sum()),
         baselines=baselines(groups, theirs),
         metrics={name: float(values.double().nanmean()) for name, values in metrics.items()},
-        axis=axis(margins, clusters, totals, scored.tokens.numpy(), theirs),
+        axis=axis(margins, clusters, totals, policy.tokens.numpy(), theirs),
     )
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from dpo_cli.evaluate.pairs import Evaluation
 from dpo_cli.methods._base import Method, annotated, mean_loss
+from dpo_cli.metrics.rank import auc
 from dpo_cli.types import LogProbs, TokenGroup
 
 
@@ -51,10 +50,3 @@ def evaluate_unpaired(
         metrics=means,
         **figures,
     )
-
-
-def auc(up: np.ndarray, down: np.ndarray) -> float:
-    """Give the share of (wanted, unwanted) couples in which the wanted one has the higher reward, ties half."""
-    ordered = np.sort(down)
-    below = np.searchsorted(ordered, up, side="left") + np.searchsorted(ordered, up, side="right")
-    return float(below.mean() / (2 * len(down)))

@@ -49,7 +49,8 @@ def kto_loss(
         drift: from `kto_prepare`, (); None takes 0, as an evaluation does.
 
     Returns:
-        One loss a completion; rewards are beta times the log-ratio, each counted under its own label only.
+        One loss a completion; rewards are beta times the log-ratio, each counted under its own label only, and `rewards/auc`
+        says how well they tell the labels apart, whatever z is.
     """
     import torch
 
@@ -62,7 +63,8 @@ def kto_loss(
     value = torch.sigmoid(config.beta * torch.where(wanted, log_ratio - z, z - log_ratio))
     missed = 1 - value
     losses = torch.where(wanted, config.desirable_weight * missed, config.undesirable_weight * missed)
-    return LossOutput((Term(losses),), _metrics(policy, log_ratio.detach(), drift, config))
+    metrics = _metrics(policy, log_ratio.detach(), drift, config)
+    return LossOutput((Term(losses),), metrics, {"rewards/auc": (config.beta * log_ratio.detach(), wanted)})
 
 
 def _metrics(policy: LogProbs, log_ratio: Tensor, drift: Tensor, config: KTOConfig) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ class LogEvent:
             self.console.advance(run.step)
         if run.step % self.every and run.step != run.total_steps:
             return
-        values = run.meter.reduce(run.runtime.sum_over_ranks)
+        values = run.meter.reduce(run.runtime.sum_over_ranks, run.runtime.gather)
         values |= run.speed.read() | {"train/epoch": run.step * run.recipe.train.batch_size / len(run.groups)}
         if not run.runtime.is_main:
             check_finite(values, run.step)

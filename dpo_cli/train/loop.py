@@ -105,6 +105,7 @@ def optimizer_step(run: Run) -> None:
             # DDP averages gradients over ranks: times the world size, the mean becomes the sum.
             run.runtime.backward(loss * run.runtime.world)
         run.meter.add({f"train/{name}": values for name, values in out.metrics.items()}, batch.weight)
+        run.meter.add_ranked({f"train/{name}": pair for name, pair in out.ranked.items()}, batch.weight)
         run.meter.add_sum("train/loss", loss, 1 / (len(bins) * run.runtime.world))
         n_computed += row.n_computed
     _update(run)

@@ -70,6 +70,9 @@ def test_rewards_count_under_their_own_label_only() -> None:
     assert torch.equal(out.metrics["rewards/rejected"].isnan(), LABELS)
     assert out.metrics["rewards/chosen"].nanmean().item() == pytest.approx(1.0)
     assert out.metrics["rewards/accuracies"].tolist() == LABELS.float().tolist()
+    rewards, wanted = out.ranked["rewards/auc"]
+    assert rewards.tolist() == pytest.approx([1.0] * 6)
+    assert not rewards.requires_grad and wanted.tolist() == LABELS.tolist()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,6 +62,27 @@ def test_kto_learns_to_tell_wanted_from_unwanted(tmp_path: Path) -> None:
     assert log.rows[-1]["train/rewards/chosen"] > log.rows[-1]["train/rewards/rejected"] + 0.5
 
 
+def test_the_auc_over_a_window_is_that_of_its_rewards(tmp_path: Path) -> None:
+    run, _ = small_run(tmp_path, *KTO, token_budget=300)
+    run.events = []
+    seen: list[tuple[float, bool]] = []
+    loss = run.method.loss
+
+    def watched(*args: Any) -> Any:
+        out = loss(*args)
+        rewards, wanted = out.ranked["rewards/auc"]
+        seen.extend(zip(rewards.tolist(), wanted.tolist(), strict=True))
+        return out
+
+    run.method = replace(run.method, loss=watched)
+    fit(run)
+    up, down = ([reward for reward, label in seen if label == kind] for kind in (True, False))
+    couples = [(a > b) + (a == b) / 2 for a in up for b in down]
+
+    assert len(seen) == 4 * 8
+    assert run.meter.reduce()["train/rewards/auc"] == pytest.approx(sum(couples) / len(couples))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model and a few files."""
@@ -68,8 +91,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = pair_rows(14)
     write_jsonl(here / "pairs.jsonl", pairs)
     thumbs = [
-        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
-        for row in pairs
+        {"prompt": row["prompt"], "completion": row[side], "label": (side == "chosen") != (i % 4 == 0)}
+        for i, row in enumerate(pairs)  # every fourth the wrong way round: no reward tells them all apart
         for side in ("chosen", "rejected")
     ]
     write_jsonl(here / "thumbs.jsonl", thumbs)
@@ -132,11 +155,14 @@ def test_two_ranks_give_one_ranks_losses(folder: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         (run_dir,) = (tmp_path / str(ranks)).iterdir()
         rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-        losses[ranks] = [(row["train/loss"], row["train/kto/kl"]) for row in rows if "train/loss" in row]
+        names = ("train/loss", "train/kto/kl", "train/rewards/auc")
+        losses[ranks] = [tuple(row[name] for name in names) for row in rows if "train/loss" in row]
 
     assert len(losses[1]) == 3
+    assert losses[1][0][2] == 0.5  # all rewards are zero before the first update
+    assert 0 < losses[1][1][2] < 1
     for one, two in zip(losses[1], losses[2], strict=True):
-        assert two == pytest.approx(one, abs=1e-6)
+        assert two == pytest.approx(one, rel=2e-6, abs=1e-6)
 
 
 def test_another_method_on_the_same_pairs_costs_only_mismatched_completions(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ROWS = (
     "loss",
     "rewards/accuracies",
+    "rewards/auc",
     "rewards/margins",
     "rewards/chosen",
     "rewards/rejected",
@@ -28,6 +29,7 @@ ROWS = (
 SHORT = (
     ("loss", "loss"),
     ("rewards/accuracies", "acc"),
+    ("rewards/auc", "auc"),
     ("rewards/margins", "margin"),
     ("grad_norm", "gnorm"),
     ("learning_rate", "lr"),
@@ -229,7 +231,7 @@ def _footer(latest: Mapping[str, float]) -> str:
 def _format(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    if name in ("loss", "rewards/accuracies"):
+    if name in ("loss", "rewards/accuracies", "rewards/auc"):
         return f"{value:.4f}" if name == "loss" else f"{value:.3f}"
     return f"{value:+#.3g}" if name.startswith("rewards/") else f"{value:.1f}"
 
