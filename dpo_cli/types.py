@@ -33,6 +33,17 @@ Want = Literal["public", "confidence", "prompt"]
 
 
 @dataclass(frozen=True)
+class Diet:
+    """What a method eats, as its knobs make it."""
+
+    kind: DataKind = "pairs"
+    mismatched: bool = False
+    """Whether each row comes with its prompt and another prompt's completion too, which the reference then scores."""
+    whole_rows: bool = False
+    """Whether chats end where the template ends them, not at the last answer's end token: where a reward model reads its score."""
+
+
+@dataclass(frozen=True)
 class Example:
     """One prompt and its completions, best first, as a data file states them."""
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ class Case(NamedTuple):
     knobs: dict[str, Any]
     """Ours, over the defaults."""
     trainer: str
-    """TRL's: dpo, orpo or cpo."""
+    """TRL's: dpo, kto, orpo or cpo."""
     settings: dict[str, Any]
     """TRL's, over `SETTINGS`."""
     batch: str = "near"
@@ -79,6 +80,12 @@ def cases() -> list[Case]:
     found.append(dpo_case("mix", {"sigmoid": 1.0, "bco_pair": 0.5, "sft": 0.25}, {}))
     ipo = {"loss_types": ["ipo"], "loss_weights": [1.0]}
     simpo = {"loss_type": "simpo", "simpo_gamma": GAMMA}
+    weights = {"desirable_weight": 1.3, "undesirable_weight": 0.7}
+    for name, batch in (("kto", "near"), ("kto", "drifted"), ("apo_zero_unpaired", "drifted")):
+        settings = {"loss_type": name, "calculate_KL": name == "kto", **weights}
+        found.append(
+            Case(f"{name}, {batch}", "kto", {"loss": name, "beta": BETA, **weights}, "kto", settings, batch)
+        )
     found += [
         Case("ipo, per token", "ipo", {"beta": BETA, "length_normalize": True}, "dpo", ipo),
         Case("orpo, prompts of 1 token", "orpo", {"beta": BETA}, "orpo", {}),
@@ -121,8 +128,12 @@ class Rows(NamedTuple):
 
 
 def batches() -> dict[str, Rows]:
-    """Give the batches: log-ratios of a few nats, the same with longer prompts, and log-ratios of hundreds of nats."""
-    return {"near": rows(1, 0.5), "prompts": rows(6, 0.5), "far": rows(1, 60.0)}
+    """Give the batches: log-ratios of a few nats, the same turned round, with longer prompts, and log-ratios of hundreds of nats."""
+    near = rows(1, 0.5)
+    drifted = near._replace(
+        policy=near.reference, reference=near.policy
+    )  # the mean log-ratio changes its sign
+    return {"near": near, "drifted": drifted, "prompts": rows(6, 0.5), "far": rows(1, 60.0)}
 
 
 def rows(n_prompt: int, distance: float) -> Rows:
@@ -164,16 +175,21 @@ def ours(case: Case, batch: Rows) -> Result:
     assert not method.problems(config), method.problems(config)
     logits = batch.policy.clone().requires_grad_()
     policy, reference = scored(logits), scored(batch.reference)
-    loss = mean_loss(method.loss(policy, reference if method.needs_reference else None, config), policy)
+    completions, prepared = 2, []
+    if case.method == "kto":  # every row is a labelled completion; its mismatched one is the row before it
+        policy, completions = replace(policy, labels=torch.arange(2 * PAIRS) % 2 == 0), 1
+        prepared = [(policy.total - reference.total).mean()] if method.mismatched(config) else []
+    out = method.loss(policy, reference if method.needs_reference else None, config, *prepared)
+    loss = mean_loss(out, policy, completions)
     return {"loss": loss.detach(), "gradient": torch.autograd.grad(loss, logits)[0]}
 
 
 def trls(case: Case, batch: Rows) -> Result:
     """Run TRL's loss."""
     logits = batch.policy.clone().requires_grad_()
-    loss = {"dpo": trl_dpo, "orpo": trl_reference_free, "cpo": trl_reference_free}[case.trainer](
-        case, batch, logits
-    )
+    loss = {"dpo": trl_dpo, "kto": trl_kto, "orpo": trl_reference_free, "cpo": trl_reference_free}[
+        case.trainer
+    ](case, batch, logits)
     return {"loss": loss.detach(), "gradient": torch.autograd.grad(loss, logits)[0]}
 
 
@@ -218,6 +234,45 @@ def trl_dpo(case: Case, batch: Rows, logits: Tensor) -> Tensor:
         "completion_mask": batch.completion,
         "ref_chosen_logps": reference[:PAIRS],
         "ref_rejected_logps": reference[PAIRS:],
+    }
+    loss: Tensor = trainer._compute_loss(model, inputs, False)
+    return loss
+
+
+def trl_kto(case: Case, batch: Rows, logits: Tensor) -> Tensor:
+    """Give what `KTOTrainer._compute_loss` gives for a model with these logits; a row's mismatched one is the row before it."""
+    from trl import KTOTrainer
+
+    def model(input_ids: Tensor, **inputs: Any) -> SimpleNamespace:
+        values = log_probs(logits, batch)
+        if input_ids is mismatched:
+            values = values.roll(1, 0)
+        rest = torch.zeros_like(values).detach()
+        return SimpleNamespace(log_probs=values, entropy=rest, mean_logits=rest)
+
+    reference = log_probs(batch.reference, batch).sum(1)
+    mismatched = batch.ids.roll(1, 0)
+    trainer = bare(
+        KTOTrainer,
+        {
+            "model": SimpleNamespace(training=True),
+            "precompute_ref_logps": True,
+            "_metrics": defaultdict(lambda: defaultdict(list)),
+            "_total_train_tokens": 0,
+            "_tp_size": 1,
+            **case.settings,
+        },
+    )
+    inputs = {
+        "input_ids": batch.ids,
+        "attention_mask": batch.attention,
+        "completion_mask": batch.completion,
+        "KL_input_ids": mismatched,
+        "KL_attention_mask": batch.attention.roll(1, 0),
+        "KL_completion_mask": batch.completion.roll(1, 0),
+        "label": torch.arange(2 * PAIRS) < PAIRS,
+        "ref_logps": reference,
+        "ref_KL_logps": reference.roll(1, 0),
     }
     loss: Tensor = trainer._compute_loss(model, inputs, False)
     return loss

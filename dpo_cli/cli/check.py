@@ -98,8 +98,8 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     folder = start.base
     check_generation_config(folder)
     tokenizer = load_tokenizer(replace(model, name=str(start.tokenizer)))
-    method = methods.get(loaded.recipe.method.name)
-    data = load_data(loaded.recipe.data, tokenizer, method.data, whole_rows=method.trains_head)
+    method = loaded.recipe.method
+    data = load_data(loaded.recipe.data, tokenizer, methods.get(method.name).diet(method))
     return loaded, folder, tokenizer, data
 
 

@@ -21,7 +21,7 @@ from dpo_cli.data.tokenizer import tokenizer_digest
 from dpo_cli.data.truncate import Encoded
 from dpo_cli.errors import DataError
 from dpo_cli.metrics.progress import progress
-from dpo_cli.types import DataKind, Example, TokenGroup
+from dpo_cli.types import DataKind, Diet, Example, TokenGroup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
 
 Role = Literal["train", "eval"]
+
+PAIRS = Diet()
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ class Data:
     test_rows: list[DataRow]
     report: Report
     mismatched: list[TokenGroup] = field(default_factory=list)
-    """For labelled rows: each one's prompt with the completion of another prompt, in the order of `train_rows`."""
+    """Each training row's prompt with the completion of another prompt, in the order of `train_rows`; empty where the method asks for none."""
 
     @property
     def train(self) -> list[TokenGroup]:
@@ -84,13 +86,7 @@ class _Loaded:
     rows: list[DataRow] = field(default_factory=list)
 
 
-def load_data(
-    data: DataConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    kind: DataKind = "pairs",
-    *,
-    whole_rows: bool = False,
-) -> Data:
+def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet = PAIRS) -> Data:
     """Read, parse, tokenise and split all sources of a recipe; tokenising shows its progress.
 
     Training rows become what the method eats. Held-out pairs stay pairs, whatever the method: all are measured by the same figures.
@@ -98,8 +94,7 @@ def load_data(
     Args:
         data: the recipe's data group.
         tokenizer: from `load_tokenizer`.
-        kind: what the method eats.
-        whole_rows: keep what the template writes behind the last answer's end token (see `Encoder`).
+        diet: what the method eats.
 
     Raises:
         DataError: files, lines or rows that cannot be used, all at once; no usable rows; a leak with `fail_on_leak`.
@@ -113,12 +108,12 @@ def load_data(
     ]
     loaded = [_parse(role, key, source, has_template, problems) for role, key, source in sources]
     for item, (_, key, _) in zip(loaded, sources, strict=True):
-        _check_kind(item, key, kind, problems)
+        _check_kind(item, key, diet.kind, problems)
     problems.raise_any()
-    _encode(loaded, data, Encoder(tokenizer, data, whole_rows=whole_rows))
+    _encode(loaded, data, Encoder(tokenizer, data, whole_rows=diet.whole_rows))
     for item in loaded:
         _check_usable(item.report)
-    return _in_kind(_deal(loaded, data), kind, data.max_length)
+    return _as_eaten(_deal(loaded, data), diet, data.max_length)
 
 
 def _parse(role: Role, key: str, source: Source, has_template: bool, problems: Problems) -> _Loaded:
@@ -207,13 +202,13 @@ def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
     return Data(parts["train"], parts["eval"], parts["test"], report)
 
 
-def _in_kind(dealt: Data, kind: DataKind, max_length: int) -> Data:
+def _as_eaten(dealt: Data, diet: Diet, max_length: int) -> Data:
     """Give the training rows as the method eats them, and their mismatched partners where it needs some."""
-    if kind == "pairs":
+    if diet.kind == "pairs":
         return dealt
-    rows = [replace(row, group=group) for row in dealt.train_rows for group in as_kind(row.group, kind)]
+    rows = [replace(row, group=group) for row in dealt.train_rows for group in as_kind(row.group, diet.kind)]
     partners: list[TokenGroup] = []
-    if kind == "labelled":
+    if diet.mismatched:
         groups, prompts = [row.group for row in rows], [row.prompt_key for row in rows]
         partners = mismatched(groups, prompts, max_length)
     return replace(dealt, train_rows=rows, mismatched=partners)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dpo_cli.errors import Problem
-from dpo_cli.types import DataKind, LogProbs, LossOutput, TokenGroup, Unit, Want
+from dpo_cli.types import DataKind, Diet, LogProbs, LossOutput, TokenGroup, Unit, Want
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,8 +36,11 @@ class Method:
     None without a reference."""
     problems: Callable[[Any], list[Problem]] = lambda config: []
     """Config -> contradictions between its knobs, each placed at the dotted key to change (`method.loss`)."""
-    prepare: Callable[[StepContext], Any] | None = None
-    """What the loss needs of the whole step, over all micro-batches and ranks, before the first backward; without gradient."""
+    mismatched: Callable[[Any], bool] = lambda config: False
+    """Config -> whether `prepare` asks for mismatched completions."""
+    prepare: Callable[[StepContext, Any], Any] | None = None
+    """(step, config) -> what the loss needs of the whole step, over all micro-batches and ranks, before the first backward;
+    without gradient."""
     reward: Callable[[LogProbs, LogProbs | None, Any], Tensor] | None = None
     """(policy, reference, config) -> a reward for each completion, (N,): ranks held-out pairs where training rows are none.
     None for methods of pairs, whose loss reports `rewards/margins`."""
@@ -47,6 +50,10 @@ class Method:
     """Config -> what the loss reads of the scorer beside sums and counts."""
     trains_head: bool = False
     """Whether it trains a scalar head on each row's last token in place of the language model's: a reward model. `policy.total` is its score."""
+
+    def diet(self, config: Any) -> Diet:
+        """Give what the method eats with these knobs."""
+        return Diet(self.data, self.mismatched(config), self.trains_head)
 
 
 class StepContext(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt
 
@@ -21,6 +21,8 @@ class KTOConfig:
 
     name: str = "kto"
     """Selects the method."""
+    loss: Literal["kto", "apo_zero_unpaired"] = "kto"
+    """`kto` judges a completion against the policy's drift z; `apo_zero_unpaired` against the reference alone, and scores no mismatched ones."""
     beta: Annotated[float, Gt(0)] = 0.1
     """Scale of the implicit reward, per nat of log-ratio; usually 0.01 to 0.5. Larger keeps the policy closer to the reference."""
     desirable_weight: Annotated[float, Gt(0)] = 1.0
@@ -29,12 +31,13 @@ class KTOConfig:
     """Weight of an unwanted completion's loss, above 0. Larger learns more from thumbs down."""
 
 
-def kto_prepare(context: StepContext) -> Tensor:
+def kto_prepare(context: StepContext, config: KTOConfig) -> Tensor | None:
     """Give the drift z of the whole step before clamping, (): the mean log-ratio of mismatched completions, in nats, without gradient.
 
     A sum of log-probs for each, not per token, and no beta; over all micro-batches and ranks (section 4.1: a batch estimate of the KL).
+    None where the loss has no z.
     """
-    return context.mean_mismatched_log_ratio()
+    return context.mean_mismatched_log_ratio() if config.loss == "kto" else None
 
 
 def kto_loss(
@@ -42,11 +45,14 @@ def kto_loss(
 ) -> LossOutput:
     """w_D (1 - sigma(beta (D - z))) if wanted, w_U (1 - sigma(beta (z - D))) if not; D: log-ratio, z = max(0, drift)   (eq. 7).
 
+    `apo_zero_unpaired` is the same with z = 0: w_D (1 - sigma(beta D)) and w_U sigma(beta D)   (the two halves of APO-zero,
+    D'Oosterlinck et al. 2024, arXiv:2408.06266, eq. 7, each on its own completions).
+
     Args:
         policy: log-probs and labels of completions, nats, (B,), with gradient.
         reference: the same completions under the reference, (B,).
         config: beta and class weights.
-        drift: from `kto_prepare`, (); None takes 0, as an evaluation does.
+        drift: from `kto_prepare`, (); None is z = 0: without a z, and in an evaluation.
 
     Returns:
         One loss a completion; rewards are beta times the log-ratio, each counted under its own label only, and `rewards/auc`
@@ -58,31 +64,30 @@ def kto_loss(
         "KTO compares labelled completions with a reference"
     )
     log_ratio = policy.total - reference.total
-    drift = torch.zeros_like(log_ratio[:1]) if drift is None else drift.reshape(1)
-    z, wanted = drift.clamp(min=0).detach(), policy.labels
-    value = torch.sigmoid(config.beta * torch.where(wanted, log_ratio - z, z - log_ratio))
-    missed = 1 - value
+    wanted = policy.labels
+    z = torch.zeros_like(log_ratio[:1]) if drift is None else drift.detach().clamp(min=0).reshape(1)
+    missed = torch.sigmoid(config.beta * torch.where(wanted, z - log_ratio, log_ratio - z))
     losses = torch.where(wanted, config.desirable_weight * missed, config.undesirable_weight * missed)
-    metrics = _metrics(policy, log_ratio.detach(), drift, config)
-    return LossOutput((Term(losses),), metrics, {"rewards/auc": (config.beta * log_ratio.detach(), wanted)})
+    rewards = config.beta * log_ratio.detach()
+    metrics = _metrics(policy, rewards, rewards > config.beta * z)
+    if drift is not None:
+        metrics["kto/kl"] = drift.detach().expand_as(rewards)
+        metrics["kto/kl_clamped_frac"] = (drift < 0).float().expand_as(rewards)
+    return LossOutput((Term(losses),), metrics, {"rewards/auc": (rewards, wanted)})
 
 
-def _metrics(policy: LogProbs, log_ratio: Tensor, drift: Tensor, config: KTOConfig) -> dict[str, Tensor]:
+def _metrics(policy: LogProbs, rewards: Tensor, is_liked: Tensor) -> dict[str, Tensor]:
     """Give metrics per completion, (B,); nan where a completion says nothing of a metric, which then does not count it."""
     import torch
 
     assert policy.labels is not None
-    wanted, nothing = policy.labels, torch.full_like(log_ratio, torch.nan)
-    reward, total = config.beta * log_ratio, policy.total.detach()
-    z = drift.clamp(min=0).expand_as(log_ratio)
+    wanted, nothing, total = policy.labels, torch.full_like(rewards, torch.nan), policy.total.detach()
     return {
-        "rewards/chosen": torch.where(wanted, reward, nothing),
-        "rewards/rejected": torch.where(wanted, nothing, reward),
-        "rewards/accuracies": ((log_ratio > z) == wanted).float(),
+        "rewards/chosen": torch.where(wanted, rewards, nothing),
+        "rewards/rejected": torch.where(wanted, nothing, rewards),
+        "rewards/accuracies": (is_liked == wanted).float(),
         "logps/chosen": torch.where(wanted, total, nothing),
         "logps/rejected": torch.where(wanted, nothing, total),
-        "kto/kl": drift.expand_as(log_ratio),
-        "kto/kl_clamped_frac": (drift < 0).float().expand_as(log_ratio),
         "kto/wanted_frac": wanted.float(),
     }
 
@@ -110,15 +115,20 @@ def kto_advice(config: KTOConfig, groups: Sequence[TokenGroup]) -> list[str]:
     ]
 
 
+_FORMS = {
+    "kto": "z, the policy's drift, is one mean over the step and all ranks (TRL: over each micro-batch)",
+    "apo_zero_unpaired": "loss apo_zero_unpaired, against the reference alone: no z, no mismatched completions",
+}
+
+
 METHOD = Method(
     config=KTOConfig,
     data="labelled",
     needs_reference=True,
     loss=kto_loss,
     paper="KTO: Model Alignment as Prospect Theoretic Optimization, arXiv:2402.01306",
-    form=lambda config: (
-        "kto: z, the policy's drift, is one mean over the step and all ranks (TRL: over each micro-batch)"
-    ),
+    form=lambda config: f"kto: {_FORMS[config.loss]}",
+    mismatched=lambda config: config.loss == "kto",
     prepare=kto_prepare,
     reward=kto_reward,
     advice=kto_advice,

@@ -95,7 +95,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
     start = policy_start(recipe, weights=True)
     tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
     method = methods.get(recipe.method.name)
-    data = load_data(recipe.data, tokenizer, method.data, whole_rows=method.trains_head)
+    data = load_data(recipe.data, tokenizer, method.diet(recipe.method))
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )

@@ -91,7 +91,7 @@ def optimizer_step(run: Run) -> None:
     seed_step(train.seed, run.step, run.runtime.rank)
     config: Any = run.recipe.method
     want = run.method.wants(config)
-    prepared = [run.method.prepare(Step(run, examples, bins))] if run.method.prepare else []
+    prepared = [run.method.prepare(Step(run, examples, bins), config)] if run.method.prepare else []
     run.model.train()
     n_computed = 0
     for number, members in enumerate(bins):

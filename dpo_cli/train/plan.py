@@ -32,7 +32,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     # Tokenised rows are normally kept; a dry run leaves nothing behind.
     with tempfile.TemporaryDirectory() as scratch:
         config = replace(recipe.data, cache=scratch)
-        data = load_data(config, tokenizer, method.data, whole_rows=method.trains_head)
+        data = load_data(config, tokenizer, method.diet(recipe.method))
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )

@@ -104,7 +104,7 @@ def open_session(loaded: Loaded) -> Iterator[Session]:
     try:
         start = policy_start(recipe, weights=True)
         tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
-        data = load_data(recipe.data, tokenizer, methods.get(recipe.method.name).data)
+        data = load_data(recipe.data, tokenizer, methods.get(recipe.method.name).diet(recipe.method))
         model = load_reference(recipe, runtime, start, data.train, tokenizer)
         yield Session(recipe, runtime, data, model)
     finally:

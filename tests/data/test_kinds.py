@@ -11,7 +11,7 @@ from dpo_cli.data.kinds import as_kind, count_rows, eaten, mismatched
 from dpo_cli.data.load import Data, load_data
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.schema import Source, Split
-from dpo_cli.types import DataKind, TokenGroup
+from dpo_cli.types import DataKind, Diet, TokenGroup
 from tests.data.build import config
 from tests.fakes import byte_tokenizer, pair_rows, write_jsonl
 
@@ -27,7 +27,7 @@ TARGETS = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in PAI
 def load(folder: Path, rows: list[dict[str, object]], kind: DataKind, share: float = 0.0) -> Data:
     path = write_jsonl(folder / "rows.jsonl", rows)
     data = config(train=[Source(path=str(path))], cache=str(folder / "cache"), split=Split(eval=share))
-    return load_data(data, byte_tokenizer(), kind)
+    return load_data(data, byte_tokenizer(), Diet(kind))
 
 
 def test_pairs_feed_labelled_and_targets_with_the_same_keys(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_labels_are_not_guessed_at(tmp_path: Path, label: object) -> None:
     )
 
     with pytest.raises(DataError, match=r"rows\.jsonl:5: .*label"):
-        load_data(data, byte_tokenizer(), "labelled")
+        load_data(data, byte_tokenizer(), Diet("labelled"))
 
 
 def group(prompt: list[int], ids: list[int]) -> TokenGroup:

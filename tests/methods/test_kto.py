@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from dpo_cli.methods.kto import KTOConfig, kto_advice, kto_loss, kto_reward
-from dpo_cli.types import LogProbs
+from dpo_cli.methods.kto import METHOD, KTOConfig, kto_advice, kto_loss, kto_prepare, kto_reward
+from dpo_cli.types import Diet, LogProbs
 from tests.reference.test_values import group
 
 LABELS = torch.tensor([True, False, False, True, True, False])
@@ -28,10 +29,11 @@ def paper_loss(ratio: float, wanted: bool, z: float, config: KTOConfig) -> float
     return weight - weight / (1 + math.exp(-x))
 
 
+CONFIGS = [KTOConfig(), KTOConfig(beta=0.4, desirable_weight=1.3, undesirable_weight=0.7)]
+
+
 @pytest.mark.parametrize("drift", [-3.0, 0.0, 2.5])
-@pytest.mark.parametrize(
-    "config", [KTOConfig(), KTOConfig(beta=0.4, desirable_weight=1.3, undesirable_weight=0.7)]
-)
+@pytest.mark.parametrize("config", CONFIGS)
 def test_loss_equals_the_papers_formula_in_float64(config: KTOConfig, drift: float) -> None:
     policy = log_probs(-9.0, -30.0, -1.0, -5.5, -70.0, -12.0)
     reference = log_probs(-11.0, -22.0, -1.5, -5.0, -40.0, -12.0)
@@ -43,6 +45,41 @@ def test_loss_equals_the_papers_formula_in_float64(config: KTOConfig, drift: flo
 
     assert out.terms[0].losses.tolist() == pytest.approx(expected, rel=1e-12)
     assert out.terms[0].unit == "example"
+
+
+def paper_apo_zero(ratio: float, wanted: bool, config: KTOConfig) -> float:
+    """Equation 7 of arXiv:2408.06266 by hand, the half that a completion's label selects."""
+    likes = 1 / (1 + math.exp(-config.beta * ratio))
+    return config.desirable_weight * (1 - likes) if wanted else config.undesirable_weight * likes
+
+
+@pytest.mark.parametrize("config", [replace(config, loss="apo_zero_unpaired") for config in CONFIGS])
+def test_apo_zero_equals_its_papers_formula_in_float64(config: KTOConfig) -> None:
+    policy = log_probs(-9.0, -30.0, -1.0, -5.5, -70.0, -12.0)
+    reference = log_probs(-11.0, -22.0, -1.5, -5.0, -40.0, -12.0)
+    out = kto_loss(policy, reference, config)
+    ratios = (policy.total - reference.total).tolist()
+    expected = [paper_apo_zero(r, bool(label), config) for r, label in zip(ratios, LABELS, strict=True)]
+
+    assert out.terms[0].losses.tolist() == pytest.approx(expected, rel=1e-12)
+    assert not {name for name in out.metrics if name.startswith("kto/kl")}, "there is no drift to log"
+
+
+class NoForward:
+    """A step that must not be asked for anything."""
+
+    def mean_mismatched_log_ratio(self) -> torch.Tensor:
+        raise AssertionError("scored mismatched completions")
+
+
+def test_apo_zero_asks_for_no_mismatched_completions() -> None:
+    apo = KTOConfig(loss="apo_zero_unpaired")
+
+    assert METHOD.diet(KTOConfig()) == Diet("labelled", mismatched=True)
+    assert METHOD.diet(apo) == Diet("labelled", mismatched=False)
+    assert kto_prepare(NoForward(), apo) is None
+    with pytest.raises(AssertionError, match="scored mismatched"):
+        kto_prepare(NoForward(), KTOConfig())
 
 
 def test_where_policy_is_reference_the_loss_is_half_the_mean_weight() -> None:
@@ -89,17 +126,18 @@ def test_extreme_log_ratios_stay_finite(labels: torch.Tensor) -> None:
     assert torch.isfinite(grad).all()
 
 
-def test_gradcheck() -> None:
+@pytest.mark.parametrize("loss", ["kto", "apo_zero_unpaired"])
+def test_gradcheck(loss: str) -> None:
     total = torch.randn(6, dtype=torch.float64, requires_grad=True)
     reference = LogProbs(torch.randn(6, dtype=torch.float64), TOKENS)
 
-    def loss(values: torch.Tensor) -> torch.Tensor:
-        drift = torch.tensor(0.3, dtype=torch.float64)
-        return (
-            kto_loss(LogProbs(values, TOKENS, labels=LABELS), reference, KTOConfig(), drift).terms[0].losses
-        )
+    drift = torch.tensor(0.3, dtype=torch.float64) if loss == "kto" else None
 
-    assert torch.autograd.gradcheck(loss, (total,))
+    def losses(values: torch.Tensor) -> torch.Tensor:
+        policy = LogProbs(values, TOKENS, labels=LABELS)
+        return kto_loss(policy, reference, KTOConfig(loss=loss), drift).terms[0].losses
+
+    assert torch.autograd.gradcheck(losses, (total,))
 
 
 def test_the_reward_is_beta_times_the_log_ratio() -> None:

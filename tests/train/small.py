@@ -56,7 +56,9 @@ def small_run(
     recipe = load(str(folder / "small.yaml"), overrides).recipe
     runtime = Runtime("fp32")
     method = methods.get(recipe.method.name)
-    data = load_data(replace(recipe.data, cache=str(folder / "tokens")), byte_tokenizer(), method.data)
+    data = load_data(
+        replace(recipe.data, cache=str(folder / "tokens")), byte_tokenizer(), method.diet(recipe.method)
+    )
     groups = data.train
     model = tiny_llama(attention_dropout=dropout)
     scorer = Scorer(model, "packed" if path == "packed" else "padded")

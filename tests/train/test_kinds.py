@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from dpo_cli.recipe.load import load
 from dpo_cli.train.loop import fit, optimizer_step
+from dpo_cli.train.precompute import open_session, precompute
+from dpo_cli.train.run import train as run
 from tests.fakes import pair_rows, write_jsonl, write_model
 from tests.train.small import small_run, weights
 from tests.train.test_loop import run_on
@@ -21,11 +21,14 @@ from tests.train.test_loop import run_on
 KTO = ("method.name=kto", "train.max_steps=4")
 
 
-@pytest.mark.parametrize("name", ["kto", "sft"])
-def test_a_step_is_one_loss_however_it_is_cut(tmp_path: Path, name: str) -> None:
+APO = ("method.name=kto", "method.loss=apo_zero_unpaired")
+
+
+@pytest.mark.parametrize("method", [("method.name=kto",), APO, ("method.name=sft",)])
+def test_a_step_is_one_loss_however_it_is_cut(tmp_path: Path, method: tuple[str, ...]) -> None:
     logs, ends = [], []
     for budget in (10_000, 250, 1):  # the whole step, a few examples, one at a time
-        run, log = small_run(tmp_path, f"method.name={name}", "train.max_steps=4", token_budget=budget)
+        run, log = small_run(tmp_path, *method, "train.max_steps=4", token_budget=budget)
         fit(run)
         logs.append(log.losses)
         ends.append(weights(run))
@@ -133,9 +136,6 @@ def test_a_whole_run_ends_with_its_figure(
     told: str,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from dpo_cli.recipe.load import load
-    from dpo_cli.train.run import train as run
-
     status = run(
         load(str(recipe(folder, method, train, held)), [f"train.output_dir={tmp_path}"]), "dpo train"
     )
@@ -168,24 +168,14 @@ def test_two_ranks_give_one_ranks_losses(folder: Path, tmp_path: Path) -> None:
 def test_another_method_on_the_same_pairs_costs_only_mismatched_completions(
     folder: Path, tmp_path: Path
 ) -> None:
-    store = f"reference.store={tmp_path / 'store'}"
-
-    def computed(method: str) -> int:
-        command = [
-            sys.executable,
-            "-m",
-            "dpo_cli",
-            "precompute-ref",
-            str(recipe(folder, method, "pairs", "pairs")),
-        ]
-        settings = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, store, "--json"], env=settings, capture_output=True, text=True, check=True
-        )
-        return int(json.loads(done.stdout)["computed"])
+    def computed(method: str, *overrides: str) -> int:
+        path = recipe(folder, method, "pairs", "pairs")
+        loaded = load(str(path), [f"reference.store={tmp_path / 'store'}", *overrides])
+        with open_session(loaded) as session:
+            return int(precompute(session).as_dict()["computed"])
 
     assert computed("dpo") == 28
-    assert (
-        14 <= computed("kto") <= 28
-    )  # a mismatched one for each completion; two of one prompt may share theirs
+    assert computed("kto", "method.loss=apo_zero_unpaired") == 0
+    # A mismatched one for each completion; two of one prompt may share theirs.
+    assert 14 <= computed("kto") <= 28
     assert computed("dpo") == 0

@@ -23,7 +23,7 @@ from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Source, Split
 from dpo_cli.train.run import train
 from dpo_cli.train.status import Status
-from dpo_cli.types import LogProbs, TokenGroup
+from dpo_cli.types import Diet, LogProbs, TokenGroup
 from tests.data.build import chat, config, full_ids, load_rows
 from tests.fakes import SPECIALS, byte_tokenizer, write_jsonl, write_model
 from tests.train.tiny_recipe import write_recipe
@@ -130,7 +130,7 @@ def test_tokenised_rows_of_both_kinds_are_kept_apart(tmp_path: Path) -> None:
         cache=str(tmp_path / "cache"),
         split=Split(eval=0.0),
     )
-    whole = load_data(data, byte_tokenizer(), whole_rows=True)
+    whole = load_data(data, byte_tokenizer(), diet=Diet(whole_rows=True))
 
     assert len(whole.train[0].completions[0]) == len(usual.train[0].completions[0]) + 1
 
