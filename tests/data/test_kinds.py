@@ -160,7 +160,7 @@ def test_rows_are_counted_by_what_the_data_say_whatever_the_method_takes(tmp_pat
         cache=str(tmp_path / "cache"),
         split=Split(eval=0.0),
     )
-    rows = count_rows(load_data(data, byte_tokenizer(), "labelled").train_rows)
+    rows = count_rows(load_data(data, byte_tokenizer(), Diet("labelled")).train_rows)
 
     assert (rows.pairs, rows.wanted, rows.unwanted, rows.targets) == (24, 3, 4, 0)
     assert rows.prompts_with_both == 3
