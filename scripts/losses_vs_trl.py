@@ -77,6 +77,12 @@ def cases() -> list[Case]:
                 continue
             knobs = {**extra, "f_divergence": ours, **({"alpha": ALPHA} if ours == "alpha" else {})}
             found.append(dpo_case(f"{name}, {ours}", name, {**extra, "f_divergence_type": trl}, **knobs))
+    found += [
+        dpo_case(
+            "sigmoid, LD-DPO", "sigmoid", {"ld_alpha": 0.3, "precompute_ref_logps": False}, ld_alpha=0.3
+        ),
+        dpo_case("sigmoid, WPO", "sigmoid", {"use_weighting": True}, wpo=True),
+    ]
     found.append(dpo_case("mix", {"sigmoid": 1.0, "bco_pair": 0.5, "sft": 0.25}, {}))
     ipo = {"loss_types": ["ipo"], "loss_weights": [1.0]}
     simpo = {"loss_type": "simpo", "simpo_gamma": GAMMA}
@@ -159,6 +165,11 @@ def log_probs(logits: Tensor, batch: Rows) -> Tensor:
     return torch.where(batch.completion[:, 1:] == 1, chosen, 0.0)
 
 
+def log_squares(logits: Tensor) -> Tensor:
+    """Give log sum_v p(v)^2 at each position, (2B, T - 1)."""
+    return torch.logsumexp(2 * logits[:, :-1].log_softmax(-1), -1)
+
+
 def ours(case: Case, batch: Rows) -> Result:
     """Run our loss."""
     from dpo_cli import methods
@@ -168,7 +179,16 @@ def ours(case: Case, batch: Rows) -> Result:
     def scored(logits: Tensor) -> LogProbs:
         """Sum over completions, in group order."""
         order = torch.arange(2 * PAIRS).view(2, PAIRS).T.flatten()
-        return LogProbs(log_probs(logits, batch).sum(1)[order], batch.completion.sum(1)[order])
+        each, tokens = log_probs(logits, batch), batch.completion.sum(1)
+        shared = torch.minimum(*tokens.view(2, PAIRS)).repeat(2)[:, None]
+        scored_before = batch.completion[:, 1:].cumsum(1)
+        sure = torch.where(batch.completion[:, 1:] == 1, each - log_squares(logits), 0.0).detach()
+        return LogProbs(
+            each.sum(1)[order],
+            tokens[order],
+            public=torch.where(scored_before <= shared, each, 0.0).sum(1)[order],
+            confidence=(sure.sum(1) / tokens)[order] if case.knobs.get("wpo") else None,
+        )
 
     method = methods.get(case.method)
     config = method.config(**case.knobs)
@@ -211,14 +231,21 @@ def trl_dpo(case: Case, batch: Rows, logits: Tensor) -> Tensor:
     def model(**inputs: Any) -> SimpleNamespace:
         values = log_probs(logits, batch)
         rest = torch.zeros_like(values).detach()
-        return SimpleNamespace(log_probs=values, entropy=rest, mean_logits=rest, is_top1=rest.bool())
+        return SimpleNamespace(
+            log_probs=values,
+            entropy=rest,
+            mean_logits=rest,
+            is_top1=rest.bool(),
+            log_sum_sq_probs=log_squares(logits),
+        )
 
     reference = log_probs(batch.reference, batch).sum(1)
     trainer = bare(
         DPOTrainer,
         {
-            "model": SimpleNamespace(training=True),
-            "args": SimpleNamespace(discopop_tau=TAU),
+            "model": SimpleNamespace(training=True, is_gradient_checkpointing=False),
+            "ref_model": lambda **inputs: SimpleNamespace(log_probs=log_probs(batch.reference, batch)),
+            "args": SimpleNamespace(discopop_tau=TAU, gradient_checkpointing_kwargs=None),
             "ld_alpha": None,
             "precompute_ref_logps": True,
             "use_weighting": False,
