@@ -5,6 +5,7 @@ Hu et al. 2021, LoRA, arXiv:2106.09685; Kalajdzievski 2023, rank-stabilised scal
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from dpo_cli.errors import ModelError
+from dpo_cli.errors import ModelError, UserError
 from dpo_cli.modeling.hub import ADAPTER_CONFIG
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import HEAD, is_reward_model
@@ -78,23 +79,37 @@ def continue_adapter(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         ModelError: no safetensors weights, damaged ones, or an adapter of another model.
     """
-    if not (folder / WEIGHTS).is_file():
-        raise ModelError.of(
-            str(folder), f"no {WEIGHTS}; pickled weights are not read", "save it as safetensors first"
-        )
+    _check_weights(folder)
     try:
         with quiet():
             told: Any = model.load_adapter(str(folder), is_trainable=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError.of(
-            str(folder), f"the adapter cannot be loaded: {reason}", "the base it was trained on"
-        ) from None
+        raise _unfit(folder, error) from None
     wrong = sorted([*told.missing_keys, *told.unexpected_keys])
     if wrong:
         what = f"the adapter's weights do not fit its base: {', '.join(wrong[:3])} ({len(wrong)} in all)"
         raise ModelError.of(str(folder), what, f"the base model that {ADAPTER_CONFIG} names")
     _in_fp32(model)
+
+
+def merged(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Give a base with a folder's adapter folded into its weights.
+
+    Raises:
+        ModelError: as `continue_adapter`.
+    """
+    from peft import PeftModel
+
+    _check_weights(folder)
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is to go
+            whole: PreTrainedModel = PeftModel.from_pretrained(base, str(folder)).merge_and_unload(
+                safe_merge=True
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise _unfit(folder, error) from None
+    return whole.eval()
 
 
 def name_base(model: PreTrainedModel, name: str, revision: str | None) -> None:
@@ -112,6 +127,17 @@ def base_parameters(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         for part in _WRAPPED:
             name = name.replace(part, ".")
         yield name, weight
+
+
+def _check_weights(folder: Path) -> None:
+    if not (folder / WEIGHTS).is_file():
+        what = f"no {WEIGHTS}; pickled weights are not read"
+        raise ModelError.of(str(folder), what, "save it as safetensors first")
+
+
+def _unfit(folder: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:300]
+    return ModelError.of(str(folder), f"the adapter cannot be loaded: {reason}", "the base it was trained on")
 
 
 def _in_fp32(model: PreTrainedModel) -> None:

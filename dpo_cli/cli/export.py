@@ -1,0 +1,42 @@
+"""`dpo export`: a run's model for servers and evaluation programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TARGETS = ("merged", "vllm", "gguf", "lm-eval", "alpaca-eval")
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="A run's folder, a model's, an adapter's, or a hub id.")],
+    to: Annotated[str, typer.Option("--to", help=f"One of {', '.join(TARGETS)}.")] = "merged",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write; by default RUN-merged here.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="fp32 as trained, or bf16: half as large, rounded.")
+    ] = "fp32",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Write a run's model as one whole folder; adapters are merged into their base, logits and template are checked."""
+    from dpo_cli.errors import RecipeError
+
+    if to not in TARGETS:
+        raise RecipeError.of("--to", f"no such target: '{to[:40]}'", f"one of {', '.join(TARGETS)}")
+    if dtype not in ("fp32", "bf16"):
+        raise RecipeError.of("--dtype", f"no such type: '{dtype[:40]}'", "fp32 or bf16")
+    from dpo_cli.train.export import export as write
+
+    folder = out or Path(
+        f"{Path(run).resolve().name if Path(run).exists() else run.rpartition('/')[2]}-merged"
+    )
+    done = write(run, to, folder, dtype)  # type: ignore[arg-type]
+    if as_json:
+        print(json.dumps({**dataclasses.asdict(done), "folder": str(done.folder)}))
+        return
+    print("\n".join(done.lines()))
