@@ -21,8 +21,8 @@ from tests.train.tiny_recipe import STEPS, write_recipe
 ROOT = Path(__file__).resolve().parents[2]
 
 OWN_LINES = (
-    r"attention: |reference on |warning: |spot check: |self-test: |reference log-probs: |step=|eval step=|health: |prompt  |before  |after   |$|"
-    r"done in |result  |beside  |margin  |speed   |model   |files   |next    |note    "
+    r"attention: |method: |reference on |warning: |spot check: |self-test: |reference log-probs: |step=|eval step=|health: |"
+    r"prompt  |before  |after   |$|done in |result  |beside  |margin  |speed   |model   |files   |next    |note    "
 )
 
 
