@@ -39,6 +39,8 @@ class Diet:
     kind: DataKind = "pairs"
     mismatched: bool = False
     """Whether each row comes with its prompt and another prompt's completion too, which the reference then scores."""
+    last_turn: bool = False
+    """Whether only the last answer of a completion is scored; the answers before it are context."""
     whole_rows: bool = False
     """Whether chats end where the template ends them, not at the last answer's end token: where a reward model reads its score."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,6 +63,17 @@ def as_kind(group: TokenGroup, kind: DataKind) -> list[TokenGroup]:
     if kind == "targets":
         return [group.only([0])]
     return [group.only([0], label=True), group.only([1], label=False)]
+
+
+def last_turn(group: TokenGroup) -> TokenGroup:
+    """Give the group with only the last answer of each completion scored: the same ids under other masks."""
+    masks = [mask & (np.arange(len(mask)) >= last_answer(mask)) for mask in group.masks]
+    return replace(group, masks=tuple(masks))
+
+
+def last_answer(mask: np.ndarray) -> int:
+    """Give where the last run of scored tokens begins; between two answers stands at least a turn's opening, which is not scored."""
+    return int(np.flatnonzero(np.diff(mask, prepend=False) & mask)[-1])
 
 
 def mismatched(groups: Sequence[TokenGroup], prompts: Sequence[str], max_length: int) -> list[TokenGroup]:

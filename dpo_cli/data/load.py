@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from dpo_cli.data import cache
 from dpo_cli.data.detect import parse_rows
 from dpo_cli.data.encode import Encoder
-from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, mismatched
+from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, last_turn, mismatched
 from dpo_cli.data.read import read_source
+from dpo_cli.data.reasons import Note
 from dpo_cli.data.report import Report, SourceReport
 from dpo_cli.data.rows import Problems
 from dpo_cli.data.split import copies, pair_key, part_of, prompt_key, swapped_key
@@ -44,6 +45,8 @@ class DataRow:
     """The path of its source, as the recipe has it."""
     prompt_key: str
     """Digest of the prompt: rows of one prompt belong together in intervals and splits."""
+    notes: Note
+    """What was done to fit it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +165,7 @@ def _keep(item: _Loaded, results: Sequence[Encoded]) -> None:
         item.report.count(result.reason and str(result.reason), result.notes, example.source)
         if result.group is not None:
             group = replace(result.group, label=example.label, margin=example.margin)
-            item.rows.append(DataRow(example, group, item.source.path, prompt_key(example)))
+            item.rows.append(DataRow(example, group, item.source.path, prompt_key(example), result.notes))
     item.report.describe([row.group for row in item.rows])
 
 
@@ -203,15 +206,40 @@ def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
 
 
 def _as_eaten(dealt: Data, diet: Diet, max_length: int) -> Data:
-    """Give the training rows as the method eats them, and their mismatched partners where it needs some."""
+    """Give the rows as the method eats them, and their mismatched partners where it needs some; held-out pairs stay as they are."""
     if diet.kind == "pairs":
         return dealt
     rows = [replace(row, group=group) for row in dealt.train_rows for group in as_kind(row.group, diet.kind)]
+    if diet.last_turn:
+        return _last_turns(replace(dealt, train_rows=rows))
     partners: list[TokenGroup] = []
     if diet.mismatched:
         groups, prompts = [row.group for row in rows], [row.prompt_key for row in rows]
         partners = mismatched(groups, prompts, max_length)
     return replace(dealt, train_rows=rows, mismatched=partners)
+
+
+def _last_turns(data: Data) -> Data:
+    """Give the rows with only their last answer scored, without those that lost it to truncation; held-out pairs stay as they are.
+
+    Raises:
+        DataError: no training row has its last answer.
+    """
+
+    def scored(row: DataRow) -> list[DataRow]:
+        if len(row.group.completions) > 1:
+            return [row]
+        return [] if Note.LAST_LOST in row.notes else [replace(row, group=last_turn(row.group))]
+
+    parts = {"train": data.train_rows, "eval": data.eval_rows, "test": data.test_rows}
+    kept = {name: [new for row in rows for new in scored(row)] for name, rows in parts.items()}
+    if not kept["train"]:
+        raise DataError.of(
+            "data.max_length", "every row's last answer, the only one to score, is cut away", "a larger one"
+        )
+    data.report.last_lost = sum(len(rows) - len(kept[name]) for name, rows in parts.items())
+    data.report.parts = {name: len(rows) for name, rows in kept.items()}
+    return Data(kept["train"], kept["eval"], kept["test"], data.report)
 
 
 def _audit(report: Report, rows: Sequence[DataRow], parts: dict[str, list[DataRow]]) -> None:

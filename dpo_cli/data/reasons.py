@@ -34,3 +34,5 @@ class Note(IntFlag):
     """The template closes an answer with no end token, so the tokenizer's own was added."""
     TURN_UNSCORED = 16
     """The template rewrites an earlier answer of a multi-turn completion; that turn is context."""
+    LAST_LOST = 32
+    """A multi-turn completion lost all of its last answer to truncation, and kept an earlier one."""

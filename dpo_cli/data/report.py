@@ -18,6 +18,7 @@ NOTE_WORDS = {
     Note.END_LOST: "lost an end token to truncation",
     Note.BOUNDARY: "with prompt tokens that change once an answer follows (not scored)",
     Note.END_ADDED: "got the tokenizer's end token, for the template writes none",
+    Note.LAST_LOST: "lost the whole last answer of a conversation to truncation",
     Note.TURN_UNSCORED: "with an earlier answer that the template rewrites (not scored)",
 }
 
@@ -104,6 +105,8 @@ class Report:
     """Pairs that stand in the data in both orders."""
     repeated: int = 0
     """Rows that repeat an earlier one word for word."""
+    last_lost: int = 0
+    """Rows that are not used: their last answer, the only one to score, was cut away."""
 
     advice: list[str] = field(default_factory=list)
     """What the method says of its settings on these rows."""
@@ -116,6 +119,10 @@ class Report:
         if self.contradictions:
             told.append(
                 f"{_count(self.contradictions, 'pair')} stand in the data in both orders (a > b and b > a)"
+            )
+        if self.last_lost:
+            told.append(
+                f"{_count(self.last_lost, 'row')} lost the last answer, the only one to score, to data.max_length: not used"
             )
         if self.repeated:
             told.append(f"{_count(self.repeated, 'row')} repeat another word for word")

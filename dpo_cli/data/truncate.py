@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dpo_cli.data.kinds import last_answer
 from dpo_cli.data.reasons import Note, Reason
 from dpo_cli.types import TokenGroup
 
@@ -57,6 +58,8 @@ def fit(group: TokenGroup, notes: Note, config: Data, bos: int | None) -> Encode
         return Encoded(None, Reason.SAME_AFTER_CUT)
     if longest > room:
         notes |= Note.CUT | Note.END_LOST
+        if any(last_answer(mask) >= room for mask in group.masks):
+            notes |= Note.LAST_LOST
     if len(prompt) < len(group.prompt):
         notes |= Note.CUT
     return Encoded(fitted, None, notes)

@@ -38,6 +38,8 @@ class Method:
     """Config -> contradictions between its knobs, each placed at the dotted key to change (`method.loss`)."""
     mismatched: Callable[[Any], bool] = lambda config: False
     """Config -> whether `prepare` asks for mismatched completions."""
+    last_turn: Callable[[Any], bool] = lambda config: False
+    """Config -> whether only the last answer of a completion is scored."""
     prepare: Callable[[StepContext, Any], Any] | None = None
     """(step, config) -> what the loss needs of the whole step, over all micro-batches and ranks, before the first backward;
     without gradient."""
@@ -53,7 +55,7 @@ class Method:
 
     def diet(self, config: Any) -> Diet:
         """Give what the method eats with these knobs."""
-        return Diet(self.data, self.mismatched(config), self.trains_head)
+        return Diet(self.data, self.mismatched(config), self.last_turn(config), self.trains_head)
 
 
 class StepContext(Protocol):

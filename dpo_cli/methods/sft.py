@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dpo_cli.methods._base import Method
 from dpo_cli.types import LogProbs, LossOutput, Term
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class SFTConfig:
-    """SFT has no knobs of its own: `optim.lr` is usually ten times that of DPO."""
+    """Knobs of SFT; `optim.lr` is usually ten times that of DPO."""
 
     name: str = "sft"
     """Selects the method."""
+    turns: Literal["all", "last"] = "all"
+    """Which of a conversation's answers are imitated: all of them, or the last one with those before it as context."""
 
 
 def sft_loss(policy: LogProbs, reference: LogProbs | None, config: SFTConfig) -> LossOutput:
@@ -26,7 +28,7 @@ def sft_loss(policy: LogProbs, reference: LogProbs | None, config: SFTConfig) ->
     Args:
         policy: log-probs of the targets, nats, (B,), with gradient.
         reference: not used.
-        config: no knobs.
+        config: not used; `turns` decides which tokens are scored.
 
     Returns:
         Summed losses in the unit of tokens; log-probs and lengths as metrics.
@@ -52,5 +54,6 @@ METHOD = Method(
     loss=sft_loss,
     paper="maximum likelihood; on pairs the Preferred-FT baseline of arXiv:2305.18290",
     form=lambda config: "sft: a mean over the step's scored tokens, so a long completion weighs more",
+    last_turn=lambda config: config.turns == "last",
     reward=sft_reward,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +25,13 @@ LABELLED = [
 TARGETS = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in PAIRS]
 
 
-def load(folder: Path, rows: list[dict[str, object]], kind: DataKind, share: float = 0.0) -> Data:
+def load(
+    folder: Path, rows: list[dict[str, object]], kind: DataKind | Diet, share: float = 0.0, **fields: Any
+) -> Data:
     path = write_jsonl(folder / "rows.jsonl", rows)
-    data = config(train=[Source(path=str(path))], cache=str(folder / "cache"), split=Split(eval=share))
-    return load_data(data, byte_tokenizer(), Diet(kind))
+    fields = {"cache": str(folder / "cache"), "split": Split(eval=share), **fields}
+    diet = kind if isinstance(kind, Diet) else Diet(kind)
+    return load_data(config(train=[Source(path=str(path))], **fields), byte_tokenizer(), diet)
 
 
 def test_pairs_feed_labelled_and_targets_with_the_same_keys(tmp_path: Path) -> None:
@@ -46,6 +50,13 @@ def test_labelled_rows_are_what_pairs_become(tmp_path: Path) -> None:
     stated = load(tmp_path / "stated", LABELLED, "labelled").train
 
     assert [(g.keys, g.label) for g in stated] == [(g.keys, g.label) for g in from_pairs]
+
+
+def test_mismatched_completions_come_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    without, beside = (load(tmp_path, PAIRS, Diet("labelled", mismatched=m)) for m in (False, True))
+
+    assert without.mismatched == []
+    assert len(beside.mismatched) == len(beside.train) == len(without.train) == 48
 
 
 def test_targets_are_what_pairs_become(tmp_path: Path) -> None:
@@ -76,15 +87,86 @@ def test_rows_of_another_kind_are_refused_with_both(
         load(tmp_path, rows, kind)
 
 
-def test_a_conversation_is_scored_in_all_its_assistant_turns(tmp_path: Path) -> None:
-    turns = [("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "second")]
-    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
-    (group,) = load(tmp_path, [row], "targets").train
-    text = byte_tokenizer().decode(group.completions[0][group.masks[0]])
+def conversation(*turns: tuple[str, str]) -> dict[str, object]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
-    assert "first" in text
-    assert "second" in text
-    assert "b" not in text.replace("<|im_end|>", "")
+
+TURNS = (("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "second"))
+TALK = conversation(*TURNS)
+LAST = Diet("targets", last_turn=True)
+
+
+def scored_text(group: TokenGroup) -> str:
+    return byte_tokenizer().decode(group.completions[0][group.masks[0]])
+
+
+def test_a_conversation_is_scored_in_all_its_assistant_turns(tmp_path: Path) -> None:
+    (group,) = load(tmp_path, [TALK], "targets").train
+
+    assert scored_text(group) == "first<|im_end|>second<|im_end|>"
+
+
+def test_with_the_last_turn_alone_what_comes_before_it_is_context(tmp_path: Path) -> None:
+    before = load(tmp_path, [TALK], "targets").train
+    (group,) = load(tmp_path, [TALK], LAST).train
+    after = load(tmp_path, [TALK], "targets").train  # both read the same tokens, kept once
+
+    assert scored_text(group) == "second<|im_end|>"
+    assert np.array_equal(group.completions[0], before[0].completions[0])
+    assert group.keys != before[0].keys
+    assert [g.keys for g in after] == [g.keys for g in before]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_turns_of_tools_and_of_one_role_in_a_row_end_where_the_last_answer_opens(tmp_path: Path) -> None:
+    rows = [
+        conversation(
+            ("user", "a"), ("assistant", "look"), ("tool", "42"), ("assistant", "one"), ("assistant", "two")
+        ),
+        conversation(("user", "a"), ("assistant", "only")),
+    ]
+
+    assert [scored_text(g) for g in load(tmp_path, rows, LAST).train] == ["two<|im_end|>", "only<|im_end|>"]
+
+
+@pytest.mark.parametrize(("room", "wanted"), [(0, None), (3, "sec"), (7, "second<|im_end|>")])
+def test_a_row_whose_last_answer_is_cut_away_is_not_trained_on_an_earlier_one(
+    tmp_path: Path, room: int, wanted: str | None
+) -> None:
+    (whole,) = load(tmp_path, [TALK], LAST).train
+    n = len(whole.prompt) + int(np.flatnonzero(whole.masks[0])[0]) + room
+    short = conversation(*TURNS[:2])
+    data = load(tmp_path, [TALK, short], LAST, max_length=n)
+    told = "1 row lost the last answer, the only one to score, to data.max_length: not used"
+
+    assert [scored_text(g) for g in data.train] == [*([wanted] if wanted else []), "first<|im_end|>"]
+    assert data.report.parts["train"] == len(data.train)
+    assert (told in data.report.warnings()) == (wanted is None)
+    everything = load(tmp_path, [TALK, short], "targets", max_length=n)
+    assert len(everything.train) == 2
+    assert everything.report.last_lost == 0
+    if wanted is None:
+        with pytest.raises(DataError, match="every row's last answer"):
+            load(tmp_path, [TALK], LAST, max_length=n)
+
+
+def test_held_out_conversations_are_measured_as_they_are_trained_and_pairs_as_ever(tmp_path: Path) -> None:
+    talks = [conversation(("user", str(i)), *TURNS[1:]) for i in range(40)]
+    data = load(tmp_path / "talks", talks, LAST, share=0.4)
+    pairs = [
+        {
+            "prompt": [{"role": "user", "content": str(i)}],
+            "chosen": TALK["messages"][1:],
+            "rejected": [{"role": "assistant", "content": "no"}],
+        }
+        for i in range(40)
+    ]
+    last, every = (load(tmp_path / "pairs", pairs, diet, share=0.4) for diet in (LAST, "targets"))
+
+    assert data.eval
+    assert {scored_text(g) for g in [*data.train, *data.eval]} == {"second<|im_end|>"}
+    assert {scored_text(g) for g in last.train} == {"second<|im_end|>"}
+    assert [g.keys for g in last.eval] == [g.keys for g in every.eval] != []
 
 
 def test_one_completion_under_both_labels_is_a_contradiction(tmp_path: Path) -> None:

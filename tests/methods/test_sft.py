@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dpo_cli.methods.sft import SFTConfig, sft_loss, sft_reward
+from dpo_cli.methods.sft import METHOD, SFTConfig, sft_loss, sft_reward
 from dpo_cli.train.loop import count_units, normalised, optimizer_step
-from dpo_cli.types import LogProbs
+from dpo_cli.types import Diet, LogProbs
 from tests.fakes import tiny_llama
 from tests.train.small import small_run
 
@@ -20,6 +20,11 @@ def test_loss_is_the_mean_over_all_tokens_not_over_rows() -> None:
 
     assert normalised(out, {"example": 2, "token": 10}).item() == pytest.approx(3.2)
     assert sft_reward(policy, None, SFTConfig()).tolist() == pytest.approx([-2.0, -30 / 9])
+
+
+def test_turns_decide_what_the_data_score() -> None:
+    assert METHOD.diet(SFTConfig()) == Diet("targets")
+    assert METHOD.diet(SFTConfig(turns="last")) == Diet("targets", last_turn=True)
 
 
 def test_a_step_has_the_loss_that_transformers_gives(tmp_path: Path) -> None:
