@@ -101,9 +101,10 @@ def export_values(
     overrides: OverridesArgument = None,
 ) -> None:
     """Write a recipe's rows with their reference log-probs, in TRL's columns. What is missing is scored first."""
+    from dpo_cli.cli import here
     from dpo_cli.recipe.load import load
 
-    loaded = load(recipe, overrides or [])
+    loaded = load(recipe, overrides or [], here.reference)
     from dpo_cli.train.exchange import check_pairs, export
     from dpo_cli.train.precompute import open_session, precompute
 
@@ -122,9 +123,10 @@ def import_values(
     overrides: OverridesArgument = None,
 ) -> None:
     """Take in reference log-probs that TRL computed. A few are scored again first; the rest stay marked as imported."""
+    from dpo_cli.cli import here
     from dpo_cli.recipe.load import load
 
-    loaded = load(recipe, overrides or [])
+    loaded = load(recipe, overrides or [], here.reference)
     from dpo_cli.train.exchange import check_pairs, only, take_in
     from dpo_cli.train.precompute import open_session
 

@@ -17,9 +17,10 @@ def precompute_ref(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end.")] = False,
 ) -> None:
     """Score the recipe's rows with its reference, once, for all runs; what is there already is not scored again."""
+    from dpo_cli.cli import here
     from dpo_cli.recipe.load import load
 
-    loaded = load(recipe, overrides or [])
+    loaded = load(recipe, overrides or [], here.reference)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
     from dpo_cli.metrics import terminal
     from dpo_cli.train.precompute import open_session, precompute

@@ -20,9 +20,11 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end.")] = False,
 ) -> None:
     """Align a model as the recipe says: reference, training, evaluation, saved model."""
+    from dpo_cli.cli import here
     from dpo_cli.recipe.load import load
 
-    loaded = load(recipe, overrides or [])
+    # A dry run may stand on another machine than the run: a cluster's login node.
+    loaded = load(recipe, overrides or []) if dry_run else load(recipe, overrides or [], here.machine)
     if dry_run:
         from dpo_cli.train.plan import plan
 

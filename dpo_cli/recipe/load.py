@@ -6,7 +6,7 @@ Needs no torch. Reads nothing but recipe files; runs no code from them.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,15 @@ class Loaded:
     """64 hex digits over every key that decides the result."""
 
 
-def load(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
+def load(
+    recipe: str, overrides: Sequence[str] = (), here: Callable[[Recipe], list[Problem]] = lambda recipe: []
+) -> Loaded:
     """Give the recipe that a path or a shipped name stands for, with `key=value` and `~key` overrides.
+
+    Args:
+        recipe: the path or name.
+        overrides: what the command line sets.
+        here: what else forbids it, each placed at a dotted key: this machine, this command. Told with the recipe's own contradictions.
 
     Raises:
         RecipeError: everything that is wrong with it, with the file and line of each.
@@ -46,7 +53,7 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
     problems += interpolate(tree)
     result = recipe_of(tree, problems)
     keys = {dotted(key): mark for key, mark in tree.marks.items() if key}
-    contradictions = rules.problems(result)
+    contradictions = [*rules.problems(result), *here(result)]
     if contradictions:
         root = tree.mark(())
         raise RecipeError(Problem(keys.get(p.where, root).where, p.what, p.fix) for p in contradictions)

@@ -29,6 +29,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         *method,
         *_steps(recipe),
         *_reference(recipe),
+        *_saving(recipe),
         *_name(recipe),
     ]
 
@@ -69,7 +70,22 @@ def _reference(recipe: Recipe) -> list[Problem]:
     if source == "none" and recipe.reference.model is not None:
         what = "'reference.model' is set, but 'reference.source' is none"
         return [Problem("reference.model", what, "reference.model: null")]
+    if recipe.reference.model is not None and not needed:
+        what = f"'reference.model' is set, but '{recipe.method.name}' compares with no reference"
+        return [Problem("reference.model", what, "reference.model: null, or another method.name")]
+    if recipe.reference.model is None and recipe.reference.revision is not None:
+        what = (
+            "'reference.revision' is set, but 'reference.model' is null: the reference is the policy's start"
+        )
+        return [Problem("reference.revision", what, "model.revision, or reference.revision: null")]
     return []
+
+
+def _saving(recipe: Recipe) -> list[Problem]:
+    if recipe.model.save_dtype == "bf16" or not recipe.model.allow_rounding:
+        return []
+    what = "'model.allow_rounding' is true, but 'model.save_dtype' is fp32, which rounds nothing"
+    return [Problem("model.allow_rounding", what, "model.save_dtype: bf16, or model.allow_rounding: false")]
 
 
 def _name(recipe: Recipe) -> list[Problem]:

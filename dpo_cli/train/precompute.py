@@ -12,7 +12,6 @@ from typing import Any
 from dpo_cli import methods
 from dpo_cli.data.load import Data, DataRow, load_data
 from dpo_cli.data.tokenizer import load_tokenizer
-from dpo_cli.errors import RecipeError
 from dpo_cli.metrics.progress import duration
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.recipe.schema import Recipe
@@ -90,16 +89,13 @@ class Session:
 
 @contextmanager
 def open_session(loaded: Loaded) -> Iterator[Session]:
-    """Load a recipe's data and its reference.
+    """Load a recipe's data and its reference, which its method must have: the commands check that as they load it.
 
     Raises:
-        RecipeError: the recipe has no use for a reference.
         UserError: whatever is wrong with data or model.
     """
     recipe = loaded.recipe
-    if recipe.reference.source == "none" or not methods.get(recipe.method.name).needs_reference:
-        what = f"'{recipe.method.name}' with reference.source={recipe.reference.source} compares with no reference"
-        raise RecipeError.of(str(loaded.path), what, "a method that does, such as dpo")
+    assert methods.get(recipe.method.name).needs_reference, "a method without a reference has no session"
     runtime = Runtime(recipe.train.precision)
     try:
         start = policy_start(recipe, weights=True)

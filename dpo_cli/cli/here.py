@@ -1,0 +1,28 @@
+"""What forbids a recipe on this machine or in this command: told together with the recipe's own contradictions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dpo_cli import methods
+from dpo_cli.errors import Problem
+
+if TYPE_CHECKING:
+    from dpo_cli.recipe.schema import Recipe
+
+
+def machine(recipe: Recipe) -> list[Problem]:
+    """List what this machine cannot do; asks it only where the recipe leaves no choice."""
+    if "bf16" not in (recipe.train.precision, recipe.reference.precision):
+        return []
+    from dpo_cli.modeling.precision import bf16_problems
+
+    return bf16_problems(recipe)
+
+
+def reference(recipe: Recipe) -> list[Problem]:
+    """List what a command that scores the reference misses: a method that has one, and what `machine` lists."""
+    if methods.get(recipe.method.name).needs_reference:
+        return machine(recipe)
+    what = f"'{recipe.method.name}' compares with no reference, so there is nothing to score"
+    return [Problem("method.name", what, "a method that does, such as dpo"), *machine(recipe)]
