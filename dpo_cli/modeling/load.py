@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
 )
@@ -28,7 +30,12 @@ _WHERE = "model.name"
 
 
 def load_model(
-    folder: Path, vocabulary: int, *, dropout: bool = False, dtype: torch.dtype = torch.float32
+    folder: Path,
+    vocabulary: int,
+    *,
+    dropout: bool = False,
+    dtype: torch.dtype = torch.float32,
+    quantize: str | None = None,
 ) -> PreTrainedModel:
     """Give the causal LM in a folder, in evaluation mode.
 
@@ -40,13 +47,14 @@ def load_model(
         vocabulary: number of token ids that the tokenizer can give.
         dropout: keep the dropout that the config states; otherwise it is set to 0.
         dtype: of the weights.
+        quantize: `nf4` keeps linear layers in 4 bits, for an adapter to be trained on.
 
     Raises:
         ModelError: no such folder, no safetensors weights, no causal LM, quantized, code in the folder, weights damaged, missing,
             of another shape or not finite, an embedding smaller than the tokenizer, or a generation config that could not be saved.
     """
     inspect_folder(folder)
-    model, info = _read(folder, AutoModelForCausalLM, dtype=dtype)
+    model, info = _read(folder, AutoModelForCausalLM, dtype=dtype, **_in_bits(quantize))
     return _checked(folder, model, info, vocabulary, dropout)
 
 
@@ -57,6 +65,7 @@ def load_reward_model(
     *,
     dropout: bool = False,
     dtype: torch.dtype = torch.float32,
+    quantize: str | None = None,
 ) -> PreTrainedModel:
     """Give a folder's model with a scalar head: its own where it is a reward model, else one drawn by `seed` on the causal LM's backbone.
 
@@ -65,7 +74,8 @@ def load_reward_model(
     """
     inspect_folder(folder)
     try:
-        model, info = _read(folder, AutoModelForSequenceClassification, dtype=dtype, num_labels=1)
+        kind = AutoModelForSequenceClassification
+        model, info = _read(folder, kind, dtype=dtype, num_labels=1, **_in_bits(quantize))
     except ValueError:
         what = f"transformers has no sequence classification class for {folder}"
         raise ModelError.of(_WHERE, what, "an architecture that has one, such as Llama or Qwen") from None
@@ -206,6 +216,28 @@ def _read(folder: Path, kind: Any, **more: Any) -> tuple[PreTrainedModel, dict[s
             str(folder), f"weights cannot be read: {_line(error)}", "copy the model again"
         ) from None
     return cast("tuple[PreTrainedModel, dict[str, list[Any]]]", loaded)
+
+
+def _in_bits(quantize: str | None) -> dict[str, Any]:
+    """Give what `from_pretrained` wants to keep linear layers in 4 bits, in place of nothing.
+
+    Raises:
+        ModelError: no CUDA GPU, or no bitsandbytes.
+    """
+    if quantize is None:
+        return {}
+    key = "model.quantize"
+    if not torch.cuda.is_available():
+        raise ModelError.of(key, f"{quantize} needs a CUDA GPU, and there is none", f"{key}: null")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError.of(key, f"{quantize} needs bitsandbytes", "pip install 'dpo-cli[quantize]'")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantize,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
 def _line(error: Exception) -> str:

@@ -63,8 +63,8 @@ def token_budget(model: PreTrainedModel, device: torch.device, precision: str) -
     hidden, layers = config.hidden_size, config.num_hidden_layers
     inner = getattr(config, "intermediate_size", None) or 4 * hidden
     bytes_per_token = layers * (10 * hidden + 4 * inner) * (4 if precision == "fp32" else 3)
-    n_weights = sum(weight.numel() for weight in model.parameters())
-    free = free_bytes(device) - n_weights * 12
+    n_trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    free = free_bytes(device) - n_trained * 12
     fitting = int(0.6 * free / bytes_per_token)
     return max(256, min(fitting, _CPU_TOKENS if device.type == "cpu" else _MAX_TOKENS))
 

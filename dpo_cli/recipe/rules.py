@@ -24,22 +24,12 @@ def problems(recipe: Recipe) -> list[Problem]:
     """List contradictions between keys; each names the key to change."""
     method = methods.get(recipe.method.name).problems(recipe.method)
     return [
-        *_unsupported(recipe),
         *_data(recipe),
         *method,
         *_steps(recipe),
         *_reference(recipe),
         *_saving(recipe),
         *_name(recipe),
-    ]
-
-
-def _unsupported(recipe: Recipe) -> list[Problem]:
-    later = {"model.quantize": recipe.model.quantize}
-    return [
-        Problem(key, f"'{key}' is not supported yet in this version", f"{key}: null")
-        for key, value in later.items()
-        if value is not None
     ]
 
 

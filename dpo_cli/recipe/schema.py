@@ -61,8 +61,9 @@ class Model:
     adapter: Adapter | None = None
     """Train a low-rank adapter in place of all weights, as in {rank: 16}; the learning rate is usually ten times that of all weights.
     Null trains all weights, or goes on with the adapter that `model.name` names."""
-    quantize: dict[str, Any] | None = None
-    """Quantise the frozen base weights; only null is supported yet."""
+    quantize: Literal["nf4"] | None = None
+    """Keep the frozen base of an adapter in 4 bits (`nf4`, QLoRA, arXiv:2305.14314): a quarter of bf16's memory, slower, and a base that is
+    rounded, which is then the reference too. Needs a CUDA GPU and bitsandbytes (`pip install 'dpo-cli[quantize]'`). Not tested on one yet."""
     save_dtype: Literal["fp32", "bf16"] = "fp32"
     """Type of the saved weights; bf16 halves the folder, rounds the weights, and is refused where that changes the result."""
     allow_rounding: bool = False

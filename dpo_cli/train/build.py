@@ -30,7 +30,7 @@ from dpo_cli.reference.facts import facts_of
 from dpo_cli.reference.live import LiveReference
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.loop import ReferenceSource, reference_of
-from dpo_cli.train.policy import base_dtype, load_policy, load_start, policy_start
+from dpo_cli.train.policy import load_policy, load_start, policy_start, storage_of
 from dpo_cli.train.reference import ReferenceModel, foreign_start, load_reference, prepare
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
@@ -160,8 +160,8 @@ def _reference(parts: Parts) -> ReferenceSource | None:
     if recipe.reference.source == "none" or not methods.get(recipe.method.name).needs_reference:
         return None
     if recipe.reference.source == "live":
-        dtype = base_dtype(recipe, runtime, parts.start)
-        model = load_start(parts.start, len(parts.tokenizer), dtype).to(runtime.device)
+        storage = storage_of(recipe, runtime, parts.start)
+        model = load_start(parts.start, len(parts.tokenizer), storage).to(runtime.device)
         return _live(recipe, runtime, Scorer(model, parts.choices.path))
     policy = ReferenceModel(parts.scorer, parts.start, recipe.model.name, parts.choices.token_budget)
     return _values(recipe, runtime, policy, parts.data, parts.run_dir)

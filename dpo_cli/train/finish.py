@@ -20,7 +20,7 @@ from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import is_reward_model
 from dpo_cli.train.build import Parts
-from dpo_cli.train.policy import base_dtype
+from dpo_cli.train.policy import storage_of
 
 MODEL_DIR = "model"
 ROUNDING = 0.02
@@ -80,8 +80,7 @@ def measure_saved(parts: Parts, trained: Evaluation | None) -> Measured:
 def _load_again(parts: Parts, target: Path) -> Scorer:
     start = model_start(str(target), None, weights=True)
     load = load_reward_model if methods.get(parts.recipe.method.name).trains_head else load_model
-    dtype = base_dtype(parts.recipe, parts.runtime, start)
-    model = load(start.base, len(parts.tokenizer), dtype=dtype)
+    model = load(start.base, len(parts.tokenizer), **storage_of(parts.recipe, parts.runtime, start))
     if start.adapter is not None:
         continue_adapter(model, start.adapter)
     return Scorer(model.to(parts.runtime.device), parts.choices.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -15,6 +17,14 @@ from dpo_cli.modeling.load import inspect_folder, load_model, load_reward_model
 from dpo_cli.modeling.reward import take_padding
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.runtime import Runtime
+
+
+class Storage(TypedDict):
+    """How a model's weights are kept: what `load_model` takes."""
+
+    dtype: torch.dtype
+    quantize: str | None
+
 
 FULL_LR = 5e-6
 """Learning rates up to here are usual for all weights; an adapter, which starts at zero, usually takes ten times as much."""
@@ -34,6 +44,9 @@ def policy_start(recipe: Recipe, *, weights: bool) -> Start:
     if start.adapter is not None and recipe.model.adapter is not None:
         what = f"{start.adapter} is an adapter already, and goes on being trained with its own settings"
         raise ModelError.of("model.adapter", what, "model.adapter: null, or a whole model as model.name")
+    if recipe.model.quantize is not None and recipe.model.adapter is None and start.adapter is None:
+        what = "quantised weights cannot be trained, only an adapter beside them"
+        raise ModelError.of("model.quantize", what, "model.adapter={rank: 16}, or model.quantize: null")
     if weights:
         inspect_folder(start.base)
     return start
@@ -44,12 +57,12 @@ def load_policy(
 ) -> PreTrainedModel:
     """Give the model to train: all weights in fp32, or an adapter in fp32 on a frozen base, which is in bf16 where the run computes in it."""
     recipe_adapter, dropout = recipe.model.adapter, recipe.train.dropout
-    dtype = base_dtype(recipe, runtime, start)
+    storage = storage_of(recipe, runtime, start)
     if not methods.get(recipe.method.name).trains_head:
-        model = load_model(start.base, len(tokenizer), dropout=dropout, dtype=dtype)
+        model = load_model(start.base, len(tokenizer), dropout=dropout, **storage)
     else:
         seed = recipe.train.seed
-        model = load_reward_model(start.base, len(tokenizer), seed, dropout=dropout, dtype=dtype)
+        model = load_reward_model(start.base, len(tokenizer), seed, dropout=dropout, **storage)
         ends = {int(ids[-1]) for group in [*data.train, *data.eval] for ids in group.completions}
         take_padding(model, tokenizer, Vocabulary(tokenizer).special, ends)
     if start.adapter is not None:
@@ -59,18 +72,19 @@ def load_policy(
     return model
 
 
-def load_start(start: Start, vocabulary: int, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Give a language model as it is before any step, with its adapter where it has one: a reference."""
-    model = load_model(start.base, vocabulary, dtype=dtype)
+def load_start(start: Start, vocabulary: int, storage: Storage | None = None) -> PreTrainedModel:
+    """Give a language model as it is before any step, with its adapter where it has one: a reference. In fp32 unless said otherwise."""
+    model = load_model(start.base, vocabulary, **(storage or Storage(dtype=torch.float32, quantize=None)))
     if start.adapter is not None:
         continue_adapter(model, start.adapter)
     return model
 
 
-def base_dtype(recipe: Recipe, runtime: Runtime, start: Start) -> torch.dtype:
-    """Give the type of the weights that are loaded: bf16 only where they are frozen and the run computes in bf16 anyway."""
+def storage_of(recipe: Recipe, runtime: Runtime, start: Start) -> Storage:
+    """Say how weights are kept: in bf16 only where they are frozen and the run computes in bf16 anyway, in 4 bits where the recipe says so."""
     is_frozen = recipe.model.adapter is not None or start.adapter is not None
-    return torch.bfloat16 if is_frozen and runtime.precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if is_frozen and runtime.precision == "bf16" else torch.float32
+    return Storage(dtype=dtype, quantize=recipe.model.quantize)
 
 
 def advice(recipe: Recipe, start: Start) -> list[str]:

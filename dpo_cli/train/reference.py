@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from dpo_cli import methods
@@ -28,7 +27,7 @@ from dpo_cli.reference.namespace import namespace, remembered_digest
 from dpo_cli.reference.store import Store, default_root
 from dpo_cli.reference.trust import open_store
 from dpo_cli.reference.values import ReferenceValues
-from dpo_cli.train.policy import base_dtype, load_start
+from dpo_cli.train.policy import load_start, storage_of
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import score_over_ranks
 from dpo_cli.types import TokenGroup
@@ -108,8 +107,8 @@ def load_reference(
     if foreign is not None:
         _check_vocabulary(recipe, foreign.tokenizer, tokenizer)
     with progress("loading the reference"):
-        dtype = base_dtype(recipe, runtime, policy) if foreign is None else torch.float32
-        scorer = Scorer(load_start(foreign or policy, len(tokenizer), dtype).to(runtime.device))
+        storage = storage_of(recipe, runtime, policy) if foreign is None else None
+        scorer = Scorer(load_start(foreign or policy, len(tokenizer), storage).to(runtime.device))
     is_fp32 = runtime.precision == "fp32"
     scorer.take(choose_path(scorer, groups, recipe.model.attention, runtime.autocast, is_fp32).path)
     budget = token_budget(scorer.model, runtime.device, runtime.precision)

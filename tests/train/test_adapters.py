@@ -214,6 +214,14 @@ def test_what_cannot_fit_is_named(recipe: Path, trained: tuple[Path, Status], tm
         continue_adapter(load_model(other, 300), trained[0] / "model")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_four_bits_are_for_frozen_weights_on_a_gpu(recipe: Path) -> None:
+    with pytest.raises(ModelError, match=r"model.quantize: quantised weights cannot be trained"):
+        policy_start(load(str(recipe), ["model.quantize=nf4"]).recipe, weights=True)
+    with pytest.raises(ModelError, match=r"model.quantize: nf4 needs a CUDA GPU"):
+        load_model(recipe.parent / "tiny", 300, quantize="nf4")
+
+
 def test_a_learning_rate_for_all_weights_is_pointed_out(recipe: Path) -> None:
     low = load(str(recipe), ["model.adapter={rank: 2}", "optim.lr=5e-7"]).recipe
     usual = load(str(recipe), ["model.adapter={rank: 2}", "optim.lr=1e-4"]).recipe
