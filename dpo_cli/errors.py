@@ -85,3 +85,18 @@ class DistributedError(UserError):
     """Processes that do not form the group that the launch promised."""
 
     code = 8
+
+
+class Stopped(BaseException):
+    """A process that was asked to stop by a signal, and that the same command continues.
+
+    Not an `Exception`: like `KeyboardInterrupt`, it passes whoever catches what a service or a row did wrong.
+    """
+
+    code = 75
+
+    def __init__(self, by: str, told: str = "") -> None:
+        """Say which signal it was (`SIGTERM`) and what became of the work, in one line."""
+        self.by = by
+        self.told = told
+        super().__init__(told or f"stopped by {by}")

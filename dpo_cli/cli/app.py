@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -16,7 +18,7 @@ from dpo_cli.cli.export import export
 from dpo_cli.cli.peek import peek
 from dpo_cli.cli.precompute import precompute_ref
 from dpo_cli.cli.train import train
-from dpo_cli.errors import RecipeError, UserError
+from dpo_cli.errors import RecipeError, Stopped, UserError
 
 app = typer.Typer(
     name="dpo",
@@ -72,7 +74,12 @@ def main() -> None:
     except UserError as error:
         if os.environ.get("DPO_DEBUG", "0") not in ("", "0"):
             raise
-        print("\n".join(error.lines()), file=sys.stderr)
+        _tell("\n".join(error.lines()))
+        sys.exit(error.code)
+    except Stopped as error:
+        # A launcher asks its other workers too, one of which is on its way out already.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _tell(f"dpo: stopped[{error.code}] {error.told}" if error.told else "")
         sys.exit(error.code)
     finally:
         _flush()
@@ -95,10 +102,16 @@ def _allow_plugins(arguments: list[str]) -> None:
     methods.allow(named)
 
 
+def _tell(text: str) -> None:
+    """Print to stderr; where the terminal has hung up or the reader is gone, the exit code still says it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, end="\n" if text else "")
+
+
 def _flush() -> None:
     try:
         sys.stdout.flush()
     except (
-        BrokenPipeError
-    ):  # the reader is gone (`| head`); nor shall the interpreter's own last flush complain
+        OSError
+    ):  # the reader is gone (`| head`) or the terminal; nor shall the interpreter's own last flush complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

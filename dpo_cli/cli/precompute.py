@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from dpo_cli.errors import Stopped
+
 
 def precompute_ref(
     recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
@@ -24,11 +26,16 @@ def precompute_ref(
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
     from dpo_cli.metrics import terminal
     from dpo_cli.train.precompute import open_session, precompute
+    from dpo_cli.train.signals import listening
 
-    with open_session(loaded) as session:
-        done = precompute(session)
-        if not session.runtime.is_main:
-            return
+    try:
+        with listening(), open_session(loaded) as session:
+            done = precompute(session)
+            if not session.runtime.is_main:
+                return
+    except Stopped as stop:
+        stop.told = f"{stop.by}: what is committed is kept, and the same command goes on"
+        raise
     for line in done.lines():
         terminal.say(terminal.console(), line)
     if as_json:

@@ -20,6 +20,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end.")] = False,
 ) -> None:
     """Align a model as the recipe says: reference, training, evaluation, saved model."""
+    from dpo_cli import methods
     from dpo_cli.cli import here
     from dpo_cli.recipe.load import load
 
@@ -39,6 +40,8 @@ def train(
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
     from dpo_cli.train.run import train as run
 
-    status = run(loaded, shlex.join(["dpo", "train", recipe, *(overrides or [])]))
+    plugin = "" if (name := loaded.recipe.method.name) in methods.names() else name.partition(".")[0]
+    options = ["--plugin", plugin] if plugin else []
+    status = run(loaded, shlex.join(["dpo", "train", recipe, *options, *(overrides or [])]))
     if as_json:
         print(json.dumps(asdict(status)))

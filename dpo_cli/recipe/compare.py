@@ -11,7 +11,16 @@ from dpo_cli.recipe.schema import Recipe
 
 def different(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     """Give the keys that decide a result and differ: dotted key -> (old value, new value); None where one has no such key."""
-    before, after = flat(dataclasses.asdict(old)), flat(dataclasses.asdict(new))
+    before, after = deciding(old), deciding(new)
+    return {
+        key: (before.get(key), after.get(key))
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    }
+
+
+def deciding(recipe: Recipe) -> dict[str, Any]:
+    """Give the keys that decide a result: dotted key -> value."""
     inert = (*INERT, *(f"train.{name}" for name in INERT_TRAIN))
-    keys = [key for key in {**before, **after} if not key.startswith(inert)]
-    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+    leaves = flat(dataclasses.asdict(recipe))
+    return {key: value for key, value in leaves.items() if not key.startswith(inert)}

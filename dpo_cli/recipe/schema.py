@@ -193,7 +193,7 @@ class Train:
     eval_every: Annotated[int, Ge(0)] = 100
     """Steps between evaluations during training; 0 leaves only the final one. Larger costs less time."""
     save_every: Annotated[int, Ge(0)] = 500
-    """Steps between checkpoints; 0 writes none. Larger loses more when a run is killed."""
+    """Steps between checkpoints; 0 writes only what a signal asks for. Larger loses more when a run is killed."""
     samples: Annotated[int, Ge(0)] = 4
     """Held-out prompts answered before and after training, 0 or more, for a look at what the figures do not show. Larger takes longer."""
     keep_last: Annotated[int, Ge(1)] = 2

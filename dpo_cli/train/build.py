@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +15,7 @@ from dpo_cli import methods
 from dpo_cli.data.load import Data, load_data
 from dpo_cli.data.plan import total_steps
 from dpo_cli.data.tokenizer import load_tokenizer
+from dpo_cli.errors import StorageError
 from dpo_cli.evaluate.pairs import Evaluation, evaluate_pairs
 from dpo_cli.evaluate.unpaired import evaluate_unpaired
 from dpo_cli.metrics import terminal
@@ -28,10 +30,11 @@ from dpo_cli.modeling.precision import token_budget
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.facts import facts_of
 from dpo_cli.reference.live import LiveReference
+from dpo_cli.reference.segments import commit
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.train.policy import load_policy, load_start, policy_start, storage_of
-from dpo_cli.train.reference import ReferenceModel, foreign_start, load_reference, prepare
+from dpo_cli.train.reference import ReferenceModel, foreign_start, load_reference, prepare, to_score
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
 from dpo_cli.types import TokenGroup
@@ -86,8 +89,14 @@ class Parts:
         return lambda groups: score_over_ranks(self.runtime, scorer, groups, budget, advance)
 
 
-def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
+def build(recipe: Recipe, runtime: Runtime, run_dir: Path, chosen: Mapping[str, Any] | None = None) -> Parts:
     """Load everything a run needs, cheapest checks first: data before weights.
+
+    Args:
+        recipe: the checked recipe.
+        runtime: its devices.
+        run_dir: the run's folder.
+        chosen: the `Choices` that a checkpoint holds; None: those of the run's folder, or new ones.
 
     Raises:
         UserError: whatever cannot work, before the first step.
@@ -105,7 +114,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path) -> Parts:
     with progress("loading the model"):
         model = load_policy(recipe, runtime, start, tokenizer, data)
     scorer = Scorer(model.to(runtime.device))
-    choices = _choose(recipe, runtime, run_dir, scorer, data)
+    choices = _choose(recipe, runtime, run_dir, scorer, data, chosen)
     parts = Parts(
         recipe,
         runtime,
@@ -131,11 +140,19 @@ def lengths_of(groups: Sequence[TokenGroup], path: RowPath) -> list[int]:
     return [sum(len(group.prompt) + len(ids) for ids in group.completions) for group in groups]
 
 
-def _choose(recipe: Recipe, runtime: Runtime, run_dir: Path, scorer: Scorer, data: Data) -> Choices:
+def _choose(
+    recipe: Recipe,
+    runtime: Runtime,
+    run_dir: Path,
+    scorer: Scorer,
+    data: Data,
+    chosen: Mapping[str, Any] | None,
+) -> Choices:
     """Choose path and token budget, or repeat what this run chose at its first start."""
-    kept = run_dir / CHOICES
-    if kept.exists():
-        choices = Choices(**json.loads(kept.read_text()))
+    if chosen is None:
+        chosen = runtime.from_main(_kept(run_dir) if runtime.is_main else None)
+    if chosen is not None:
+        choices = Choices(**chosen)
         scorer.take(choices.path)
         runtime.precision = choices.precision
         torch.set_num_threads(choices.threads)
@@ -150,8 +167,21 @@ def _choose(recipe: Recipe, runtime: Runtime, run_dir: Path, scorer: Scorer, dat
     )
     scorer.take(choices.path)
     if runtime.is_main:
-        kept.write_text(json.dumps(asdict(choices), indent=1) + "\n")
+        commit(run_dir, CHOICES, json.dumps(asdict(choices), indent=1).encode() + b"\n")
     return choices
+
+
+def _kept(run_dir: Path) -> dict[str, Any] | None:
+    """Give what the run's folder says was chosen; None where it says nothing."""
+    path = run_dir / CHOICES
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        return asdict(Choices(**found))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        what = f"cannot be read: {error}"
+        raise StorageError.of(str(path), what, "remove it: the run has no checkpoint yet") from None
 
 
 def _reference(parts: Parts) -> ReferenceSource | None:
@@ -189,10 +219,7 @@ def _live(recipe: Recipe, runtime: Runtime, scorer: Scorer) -> LiveReference:
 def _values(
     recipe: Recipe, runtime: Runtime, model: ReferenceModel, data: Data, run_dir: Path
 ) -> ReferenceValues:
-    groups = [*data.train, *data.mismatched, *data.eval]
-    if "public" in methods.get(recipe.method.name).wants(recipe.method):
-        groups += [group.public() for group in [*data.train, *data.eval]]
-    prepared = prepare(recipe, runtime, model, groups, run_dir)
+    prepared = prepare(recipe, runtime, model, to_score(recipe, data), run_dir)
     facts = facts_of(data.train, prepared.values)
     if runtime.is_main:
         for line in [*prepared.lines(), *(facts.lines() if facts else [])]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
+from dpo_cli.errors import Stopped, StorageError
 from dpo_cli.evaluate.pairs import Evaluation
 from dpo_cli.metrics.sinks import Fanout
 from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.metrics.speed import peak_memory_gib
-from dpo_cli.train.checkpoint import save_checkpoint
 from dpo_cli.train.loop import Run, check_finite
+from dpo_cli.train.saver import Saver
+from dpo_cli.train.signals import Signals, Wish
 from dpo_cli.train.status import Status
 
 
@@ -52,13 +54,23 @@ class EvalEvent:
     evaluate: Callable[[], Evaluation]
     sinks: Fanout
     every: int
+    signals: Signals
 
     def after_step(self, run: Run) -> None:
-        """Evaluate every `every` steps, not after the last."""
+        """Evaluate every `every` steps, not after the last; a stop puts it off until the run goes on."""
         if not self.every or run.step % self.every or run.step == run.total_steps:
             return
+        run.owes_eval = True
+        if run.runtime.highest(self.signals.wish) == Wish.STOP:
+            return
         began = time.monotonic()
-        result = self.evaluate()
+        try:
+            # Several ranks divide the rows: none may leave alone.
+            with self.signals.released() if run.runtime.world == 1 else nullcontext():
+                result = self.evaluate()
+        except Stopped:
+            return
+        run.owes_eval = False
         if run.runtime.is_main:
             self.sinks.write(run.step, result.as_metrics())
         run.speed.pause(time.monotonic() - began)
@@ -66,22 +78,35 @@ class EvalEvent:
 
 @dataclass
 class SaveEvent:
-    """Writes a checkpoint, from the main process."""
+    """Writes checkpoints when they are due or asked for, and ends the run where that is asked; always the last event of a step."""
 
-    folder: Path
-    status: Status
+    saver: Saver
+    signals: Signals
     every: int
-    keep_last: int
+    """0: only what a signal asks for."""
 
     def after_step(self, run: Run) -> None:
-        """Save every `every` steps and after the last: a run that dies while it finishes need not train again."""
-        if not self.every or (run.step % self.every and run.step != run.total_steps):
+        """Save every `every` steps and after the last: a run that dies while it finishes need not train again.
+
+        Raises:
+            StorageError: a checkpoint could not be written.
+            Stopped: a signal asked for it, and the checkpoint is committed.
+        """
+        wish = run.runtime.highest(_FAILED if self.saver.poll() else self.signals.wish)
+        is_due = bool(self.every) and (run.step % self.every == 0 or run.step == run.total_steps)
+        if wish == _FAILED:
+            self.saver.join()
+            raise StorageError.of("", "the main process could not write a checkpoint")
+        if not is_due and not wish:
             return
         began = time.monotonic()
-        state = {"meter": run.runtime.gather([run.meter.state()]), "train_seconds": run.speed.train_seconds}
-        if run.runtime.is_main:
-            save_checkpoint(self.folder, run.step, run.scorer.model, run.optimizer, state, self.keep_last)
-            self.status.resumable = True
-            self.status.write()
-        run.runtime.wait()
+        self.saver.save(run)
+        self.signals.served()
+        if wish == Wish.STOP:
+            self.saver.join()
+            raise Stopped(self.signals.by or "another rank's signal")
         run.speed.pause(time.monotonic() - began)
+
+
+_FAILED = max(Wish) + 1
+"""What a rank tells the others where it cannot go on; above every wish."""

@@ -15,6 +15,9 @@ from dpo_cli.recipe.load import Loaded, load, run_name
 from dpo_cli.train.status import Status, read_status
 
 RECIPE = "recipe.yaml"
+CHECKPOINTS = "checkpoints"
+EXTENDS = ("train.epochs", "train.max_steps")
+"""Keys that a run may be given other values of on the way: it goes on to another end."""
 PLUGIN = "plugin.json"
 """Module and digest of a method from outside the package."""
 
@@ -52,10 +55,10 @@ def choose_folder(loaded: Loaded) -> Folder:
         if not path.exists():
             return _new(loaded, path, taken)
         status = read_status(path)
-        if status is not None and loaded.recipe.name is not None:
-            _check_same(loaded, path, status)
-        if resume == "auto" and status is not None and status.state != "finished":
-            return Folder(path, _next_attempt(path, status), note=f"continuing the unfinished run {path}")
+        named = status is not None and loaded.recipe.name is not None
+        extended = _extension(loaded, path, status) if status is not None and named else []
+        if resume == "auto" and status is not None and (status.state != "finished" or extended):
+            return _continued(loaded, path, status, extended)
         taken = path
     raise AssertionError("count never ends")
 
@@ -91,27 +94,42 @@ def _named(loaded: Loaded, path: Path) -> Folder:
     status = read_status(path)
     if status is None:
         raise RecipeError.of("train.resume", f"no run in {path}", "a run folder, `auto` or `never`")
-    _check_same(loaded, path, status)
-    if status.state == "finished":
+    extended = _extension(loaded, path, status)
+    if status.state == "finished" and not extended:
         done = replace(status, run_dir=str(path))
         return Folder(path, done, is_finished=True, note=f"complete at step {status.step}: {path}")
-    return Folder(path, _next_attempt(path, status), note=f"continuing {path}")
+    return _continued(loaded, path, status, extended)
 
 
-def _next_attempt(path: Path, status: Status) -> Status:
-    """Give the status to go on with; `path` is where the run is now: it may have been moved, or the user has."""
-    return Status(str(path), status.digest, attempt=status.attempt + 1, resumable=status.resumable)
+def _continued(loaded: Loaded, path: Path, status: Status, extended: list[str]) -> Folder:
+    """Give the folder to go on in; `path` is where the run is now: it may have been moved, or the user has."""
+    following = Status(str(path), loaded.digest, attempt=status.attempt + 1, resumable=status.resumable)
+    what = "finished" if status.state == "finished" else "unfinished"
+    note = f"continuing the {what} run {path}" + (f" with {', '.join(extended)}" if extended else "")
+    return Folder(path, following, note=note)
 
 
-def _check_same(loaded: Loaded, path: Path, status: Status) -> None:
-    """Raise where the run has another recipe; one written by a version with fewer keys is the same if no key differs."""
+def _extension(loaded: Loaded, path: Path, status: Status) -> list[str]:
+    """Give how the run's end moves (`train.epochs=2`); empty where the recipe is the run's own.
+
+    One written by a version with fewer keys is the same if no key differs.
+
+    Raises:
+        RecipeError: the run has another recipe.
+        StorageError: it is finished and holds nothing to go on from.
+    """
     if status.digest == loaded.digest:
-        return
+        return []
+    changed = different(load(str(path / RECIPE)).recipe, loaded.recipe)
     fix = "another `name` (or `name: null`), or undo the change"
-    theirs = load(str(path / RECIPE)).recipe
     problems = [
         Problem(key, f"{path} has {key}={old}, the recipe now says {new}", fix)
-        for key, (old, new) in different(theirs, loaded.recipe).items()
+        for key, (old, new) in changed.items()
+        if key not in EXTENDS
     ]
     if problems:
         raise RecipeError(problems)
+    if changed and status.state == "finished" and not any((path / CHECKPOINTS).glob("step-*/MANIFEST.json")):
+        what = "is finished and holds no checkpoint to go on from (train.save_every=0)"
+        raise StorageError.of(str(path), what, "another `name`: a new run of all steps")
+    return [f"{key}={new}" for key, (_, new) in changed.items()]

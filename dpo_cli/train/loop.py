@@ -64,6 +64,8 @@ class Run:
     meter: Meter = field(default_factory=Meter)
     step: int = 0
     """Optimizer steps done."""
+    owes_eval: bool = False
+    """Whether a stop put off the evaluation that was due after this step."""
 
 
 def fit(run: Run) -> None:

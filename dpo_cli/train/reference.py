@@ -12,6 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from dpo_cli import methods
+from dpo_cli.data.load import Data
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import ModelError
 from dpo_cli.metrics.progress import progress
@@ -68,6 +69,14 @@ class Prepared:
         lost = f", {self.set_aside:,} in damaged segments" if self.set_aside else ""
         told = f"{LABEL}: {self.reused:,} found{lost}, {self.filled.scored:,} scored{others}; {self.store}"
         return [told] if self.spot is None else [told, str(self.spot)]
+
+
+def to_score(recipe: Recipe, data: Data) -> list[TokenGroup]:
+    """Give everything that a run needs a reference's value of, always in the same order; test rows are none of it."""
+    groups = [*data.train, *data.mismatched, *data.eval]
+    if "public" in methods.get(recipe.method.name).wants(recipe.method):
+        groups += [group.public() for group in [*data.train, *data.eval]]
+    return groups
 
 
 def foreign_start(recipe: Recipe, policy: Start) -> Start | None:

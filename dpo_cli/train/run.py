@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import logging
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from dpo_cli import methods
-from dpo_cli.errors import StorageError, UserError
 from dpo_cli.evaluate.pairs import Evaluation
 from dpo_cli.metrics import terminal
+from dpo_cli.metrics.scrub import scrub
 from dpo_cli.metrics.sinks import Fanout, RunInfo, Sink
 from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.metrics.sinks.jsonl import JsonlSink
@@ -23,22 +23,24 @@ from dpo_cli.recipe.load import Loaded
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.build import Parts, build, lengths_of
 from dpo_cli.train.card import model_card
-from dpo_cli.train.checkpoint import latest_checkpoint, load_checkpoint
+from dpo_cli.train.checkpoint import Checkpoint
+from dpo_cli.train.ending import recorded
 from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
 from dpo_cli.train.finish import Measured, measure_saved, save_model
-from dpo_cli.train.folder import Folder, choose_folder, create
-from dpo_cli.train.loop import Event, Run, fit
+from dpo_cli.train.folder import CHECKPOINTS, Folder, choose_folder, create
+from dpo_cli.train.lock import locked
+from dpo_cli.train.loop import Run, fit
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.panel import Summary, show
 from dpo_cli.train.policy import advice
+from dpo_cli.train.resume import facts_of, newest_checkpoint, pinned, restore
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.samples import sample_after, sample_before, sample_lines
+from dpo_cli.train.saver import Saver
 from dpo_cli.train.selftest import check_start
+from dpo_cli.train.signals import Signals, listening
 from dpo_cli.train.status import Status
 
-log = logging.getLogger("dpo_cli")
-
-CHECKPOINTS = "checkpoints"
 _PACKAGES = ("dpo-cli", "torch", "transformers", "accelerate", "datasets", "safetensors")
 
 
@@ -51,28 +53,31 @@ def train(loaded: Loaded, command: str) -> Status:
 
     Raises:
         UserError: whatever cannot work; `status.json` of the run says so too.
+        Stopped: a signal asked for it; the same command goes on.
     """
-    runtime = Runtime(loaded.recipe.train.precision)
-    folder = runtime.from_main(choose_folder(loaded) if runtime.is_main else None)
-    assert folder is not None
-    _say(runtime, folder.note)
-    if folder.is_finished:
-        return folder.status
-    if runtime.is_main:
-        create(folder, loaded)
-    try:
-        _run(loaded, runtime, folder, command)
-    except BaseException as error:
-        _record_failure(runtime, folder.status, error)
-        raise
-    finally:
-        runtime.close()
+    command = scrub(command)
+    with ExitStack() as at_end:
+        signals = at_end.enter_context(listening())
+        runtime = Runtime(loaded.recipe.train.precision)
+        at_end.callback(runtime.close)
+        folder = runtime.from_main(choose_folder(loaded) if runtime.is_main else None)
+        assert folder is not None
+        _say(runtime, folder.note)
+        if folder.is_finished:
+            return folder.status
+        if runtime.is_main:
+            at_end.enter_context(locked(folder.path))
+            create(folder, loaded)
+        at_end.enter_context(recorded(runtime, folder, loaded, command, signals))
+        _run(loaded, runtime, folder, command, signals)
     return folder.status
 
 
-def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None:
+def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals: Signals) -> None:
     recipe, status = loaded.recipe, folder.status
-    parts, method = build(recipe, runtime, folder.path), methods.get(recipe.method.name)
+    method = methods.get(recipe.method.name)
+    checkpoint = runtime.from_main(newest_checkpoint(folder.path) if runtime.is_main else None)
+    parts = build(recipe, runtime, folder.path, checkpoint.state.get("choices") if checkpoint else None)
     parts.data.report.advice = method.advice(recipe.method, parts.data.train)
     for line in [
         *parts.data.report.warnings(),
@@ -82,10 +87,13 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None
     ]:
         _say(runtime, line)
     tracker = _tracker(parts)
-    run, sinks = _assemble(parts, status, tracker)
-    first_step = _resume(run, folder)
+    run = _assemble(parts)
+    for line in restore(run, parts, checkpoint) if checkpoint else ():
+        _say(runtime, line)
+    first_step = run.step
     _self_test(run, parts)
     sample_before(parts)
+    console, sinks = _sinks(parts, tracker)
     sinks.start(
         RunInfo(
             folder.path.name,
@@ -97,14 +105,24 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str) -> None
         )
     )
     run.speed = Speed(first_step, run.total_steps)
-    status.steps = run.total_steps
-    try:
-        fit(run)
+    status.steps, status.step = run.total_steps, first_step
+    saver = _saver(parts, status, checkpoint)
+    evaluation = EvalEvent(parts.evaluate, sinks, recipe.train.eval_every if parts.data.eval else 0, signals)
+    run.events = [
+        LogEvent(sinks, console, status, recipe.log.every),
+        evaluation,
+        SaveEvent(saver, signals, recipe.train.save_every),
+    ]
+    with closing(sinks), recorded(runtime, folder, loaded, command, signals):
+        with signals.held():
+            saver.prepare(run, bool(recipe.train.save_every))
+            if run.owes_eval:
+                evaluation.after_step(run)
+            fit(run)
+            saver.join()
         seconds, trained = run.speed.train_seconds, _evaluate(parts)
         if runtime.is_main and trained is not None:
             sinks.write(run.step, trained.as_metrics())
-    finally:
-        sinks.close()
     status.state, status.step, status.train_seconds = "finishing", run.step, seconds
     status.pairs_per_second = _pairs_per_second(run, first_step, seconds)
     _finish(parts, run, status, trained, tracker.offline_dir if tracker else None, command)
@@ -117,21 +135,31 @@ def _tracker(parts: Parts) -> WandbSink | None:
     return WandbSink(wandb.project, wandb.entity, wandb.mode, wandb.tags)
 
 
-def _assemble(parts: Parts, status: Status, tracker: WandbSink | None) -> tuple[Run, Fanout]:
-    """Give the run with its optimizer and events; only the main process has sinks."""
-    recipe, runtime = parts.recipe, parts.runtime
-    console = ConsoleSink() if runtime.is_main else None
+def _sinks(parts: Parts, tracker: WandbSink | None) -> tuple[ConsoleSink | None, Fanout]:
+    """Give the console and all sinks; only the main process has some."""
+    console = ConsoleSink() if parts.runtime.is_main else None
     sinks: list[Sink] = [JsonlSink(), console] if console else []
-    fanout = Fanout([*sinks, *([tracker] if tracker else [])])
+    return console, Fanout([*sinks, *([tracker] if tracker else [])])
+
+
+def _saver(parts: Parts, status: Status, checkpoint: Checkpoint | None) -> Saver:
+    def committed(step: int) -> None:
+        status.resumable, status.step = True, max(status.step, step)
+        status.write()
+
+    folder, keep_last = parts.run_dir / CHECKPOINTS, parts.recipe.train.keep_last
+    saver = Saver(folder, keep_last, facts_of(parts), pinned(parts), committed)
+    saver.step = checkpoint.step if checkpoint else None
+    return saver
+
+
+def _assemble(parts: Parts) -> Run:
+    """Give the run with its optimizer, without events."""
+    recipe, runtime = parts.recipe, parts.runtime
     optimizer = build_optimizer(parts.scorer, recipe.optim)
     model = runtime.prepare(parts.scorer)
     groups = parts.data.train
-    events: list[Event] = [
-        LogEvent(fanout, console, status, recipe.log.every),
-        EvalEvent(parts.evaluate, fanout, recipe.train.eval_every if parts.data.eval else 0),
-        SaveEvent(parts.run_dir / CHECKPOINTS, status, recipe.train.save_every, recipe.train.keep_last),
-    ]
-    run = Run(
+    return Run(
         recipe=recipe,
         runtime=runtime,
         scorer=parts.scorer,
@@ -144,29 +172,9 @@ def _assemble(parts: Parts, status: Status, tracker: WandbSink | None) -> tuple[
         reference=parts.reference,
         total_steps=parts.n_steps,
         token_budget=parts.choices.token_budget,
-        events=events,
+        events=(),
         speed=Speed(0, parts.n_steps),
     )
-    return run, fanout
-
-
-def _resume(run: Run, folder: Folder) -> int:
-    """Go on from the newest whole checkpoint; give the steps already done."""
-    checkpoint, told = latest_checkpoint(folder.path / CHECKPOINTS)
-    for line in told:
-        log.warning("%s", line)
-    if checkpoint is None and told:
-        what = "none of its checkpoints is whole"
-        raise StorageError.of(str(folder.path / CHECKPOINTS), what, "train.resume=never starts another run")
-    if checkpoint is None:
-        return 0
-    load_checkpoint(checkpoint, run.scorer.model, run.optimizer)
-    meters = checkpoint.state["meter"]
-    if run.runtime.rank < len(meters):
-        run.meter.load_state(meters[run.runtime.rank], run.runtime.device)
-    run.step = checkpoint.step
-    _say(run.runtime, f"resuming after step {run.step} of {run.total_steps}")
-    return run.step
 
 
 def _self_test(run: Run, parts: Parts) -> None:
@@ -196,7 +204,6 @@ def _finish(
     run.scorer.zero_grad(set_to_none=True)
     run.model = run.scorer
     measured = measure_saved(parts, trained)
-    status.state, status.code, status.resumable = "finished", 0, False
     status.peak_memory_gib = peak_memory_gib()
     status.eval = None if trained is None else trained.as_dict()
     if trained is not None:
@@ -207,6 +214,7 @@ def _finish(
         return
     summary = dataclasses.replace(_summary(parts, status, trained, measured, model_dir), wandb_dir=wandb_dir)
     (model_dir / "README.md").write_text(_card(parts, summary, trained, command))
+    status.state, status.code, status.resumable = "finished", 0, False
     status.write()
     for line in sample_lines(samples):
         terminal.say(terminal.console(), line)
@@ -278,17 +286,6 @@ def _pairs_per_second(run: Run, first_step: int, seconds: float) -> float:
     per_epoch = -(-n // size)
     done = sum(min(size, n - step % per_epoch * size) for step in range(first_step, run.step))
     return done / seconds if seconds > 0 else 0.0
-
-
-def _record_failure(runtime: Runtime, status: Status, error: BaseException) -> None:
-    """Write to `status.json` what a launcher's exit code would hide."""
-    if not runtime.is_main:
-        return
-    stopped = isinstance(error, KeyboardInterrupt)
-    status.state = "stopped" if stopped else "failed"
-    status.code = error.code if isinstance(error, UserError) else 130 if stopped else 1
-    status.message = str(error) or type(error).__name__
-    status.write()
 
 
 def _say(runtime: Runtime, line: str) -> None:

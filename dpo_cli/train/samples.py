@@ -10,6 +10,7 @@ from dpo_cli.data.show import escaped
 from dpo_cli.metrics.progress import progress
 from dpo_cli.modeling.generate import answers
 from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.reference.segments import commit
 from dpo_cli.train.build import Parts
 
 FILE_NAME = "samples.json"
@@ -29,7 +30,7 @@ def sample_before(parts: Parts) -> None:
         {"prompt": row.example.prompt, "chosen": row.example.completions[0], "before": answer, "ids": ids}
         for row, (_, ids), answer in zip(rows, prompts, before, strict=True)
     ]
-    path.write_text(json.dumps(samples, ensure_ascii=False, indent=1) + "\n")
+    commit(path.parent, path.name, json.dumps(samples, ensure_ascii=False, indent=1).encode() + b"\n")
 
 
 def sample_after(parts: Parts, scorer: Scorer) -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def sample_after(parts: Parts, scorer: Scorer) -> list[dict[str, Any]]:
         after = answers(scorer, parts.tokenizer, [sample["ids"] for sample in samples])
     for sample, answer in zip(samples, after, strict=True):
         sample["after"] = answer
-    path.write_text(json.dumps(samples, ensure_ascii=False, indent=1) + "\n")
+    commit(path.parent, path.name, json.dumps(samples, ensure_ascii=False, indent=1).encode() + b"\n")
     return samples
 
 

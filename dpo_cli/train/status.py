@@ -30,6 +30,8 @@ class Status:
     steps: int = 0
     resumable: bool = False
     message: str = ""
+    resume: str = ""
+    """The command that goes on, where a stopped or failed run can."""
     attempt: int = 0
     train_seconds: float = 0.0
     pairs_per_second: float | None = None

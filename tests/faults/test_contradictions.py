@@ -11,7 +11,8 @@ from dpo_cli.cli.app import main
 from dpo_cli.recipe.load import load
 from dpo_cli.train.events import SaveEvent
 from dpo_cli.train.loop import fit
-from dpo_cli.train.status import Status
+from dpo_cli.train.saver import Saver
+from dpo_cli.train.signals import Signals
 from tests.train.small import small_run
 from tests.train.tiny_recipe import write_recipe
 
@@ -115,8 +116,10 @@ def test_fault_066_what_other_trainers_let_contradict_is_refused_or_cannot_be_sa
 def test_fault_066_checkpoints_count_steps_however_a_step_is_accumulated(tmp_path: Path, budget: int) -> None:
     run, _ = small_run(tmp_path, "train.max_steps=5", token_budget=budget)
     folder = tmp_path / "checkpoints"
-    run.events = [SaveEvent(folder, Status(str(tmp_path), "x"), every=2, keep_last=9)]
+    saver = Saver(folder, keep_last=9, facts={}, extra={})
+    run.events = [SaveEvent(saver, Signals(), every=2)]
     fit(run)
+    saver.join()
 
     assert sorted(path.name for path in folder.iterdir()) == [f"step-{n:08d}" for n in (2, 4, 5)]
 

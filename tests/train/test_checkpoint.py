@@ -24,6 +24,7 @@ from dpo_cli.train.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
+    take_snapshot,
 )
 from tests.fakes import tiny_llama
 
@@ -42,7 +43,7 @@ def trained(seed: int = 0, steps: int = 2, tied: bool = False) -> tuple[nn.Modul
 
 def save(folder: Path, step: int, keep_last: int = 10) -> tuple[nn.Module, torch.optim.AdamW]:
     model, optimizer = trained(steps=step)
-    save_checkpoint(folder, step, model, optimizer, {"meter": [step]}, keep_last)
+    save_checkpoint(folder, step, take_snapshot(model, optimizer), {"meter": [step]}, keep_last)
     return model, optimizer
 
 
@@ -80,7 +81,7 @@ def two(two_saved: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_round_trip_is_bit_equal_and_so_is_the_next_step(tmp_path: Path, tied: bool) -> None:
     saved = trained(tied=tied)
-    save_checkpoint(tmp_path, 2, *saved, {"meter": [1.5]}, keep_last=2)
+    save_checkpoint(tmp_path, 2, take_snapshot(*saved), {"meter": [1.5]}, keep_last=2)
     restored = trained(seed=1, steps=0, tied=tied)
     found, told = latest_checkpoint(tmp_path)
     assert found is not None and (found.step, found.state["meter"], told) == (2, [1.5], [])
@@ -171,7 +172,7 @@ def test_retention_keeps_the_last_and_nothing_temporary(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keep_last", [1, 2])
 def test_retention_never_deletes_the_newest_for_a_damaged_later_one(two: Path, keep_last: int) -> None:
     """After a fall-back the run writes steps below the damaged one."""
-    (two / "step-00000002").rename(two / "step-00000009")
+    save(two, 9)
     (two / "step-00000009" / STATE).write_text("{}")
 
     save(two, 3, keep_last=keep_last)
@@ -221,7 +222,7 @@ def test_fault_005_a_full_disk_leaves_the_earlier_checkpoints_and_says_where(two
         full_disk(room),
         pytest.raises(StorageError, match=r"step-00000003: checkpoint not written") as caught,
     ):
-        save_checkpoint(two, 3, model, optimizer, state, keep_last=1)
+        save_checkpoint(two, 3, take_snapshot(model, optimizer), state, keep_last=1)
 
     assert caught.value.code == 5 and "GiB free" in str(caught.value)
     assert len(caught.value.lines()) == 1 and "\n" not in caught.value.lines()[0]
@@ -233,12 +234,12 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StorageError, match="checkpoint not written"):
-        save_checkpoint(tmp_path / "file" / "checkpoints", 1, *trained(), {}, keep_last=1)
+        save_checkpoint(tmp_path / "file" / "checkpoints", 1, take_snapshot(*trained()), {}, keep_last=1)
 
 
 def test_a_json_state_survives(tmp_path: Path) -> None:
     state = {"meter": [{"train/loss": [1.25, 3.0]}], "train_seconds": 12.5}
-    save_checkpoint(tmp_path, 7, *trained(), state, keep_last=1)
+    save_checkpoint(tmp_path, 7, take_snapshot(*trained()), state, keep_last=1)
 
     found, _ = latest_checkpoint(tmp_path)
 

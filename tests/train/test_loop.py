@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from dpo_cli.data.plan import examples_of_step
 from dpo_cli.errors import NumericsError, StorageError
 from dpo_cli.modeling.logprobs import score
-from dpo_cli.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from dpo_cli.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, take_snapshot
 from dpo_cli.train.events import LogEvent
 from dpo_cli.train.loop import Run, count_units, fit, normalised, optimizer_step
 from dpo_cli.train.selftest import check_start
@@ -109,7 +109,8 @@ class _SaveAlways:
         self.folder = folder
 
     def after_step(self, run: Run) -> None:
-        save_checkpoint(self.folder, run.step, run.scorer.model, run.optimizer, {}, keep_last=99)
+        snapshot = take_snapshot(run.scorer.model, run.optimizer)
+        save_checkpoint(self.folder, run.step, snapshot, {}, keep_last=99)
 
 
 def test_dropout_is_really_on_in_that_test(tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ class JsonlSink:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Give the rows of a `metrics.jsonl`, one a step, in order of steps.
 
-    Rows of one step and attempt (training, then evaluation) are merged. A resumed run repeats the steps after
-    its checkpoint: the highest attempt of a step counts. Lines cut short by a crash are left out.
+    Rows of one step (training, then evaluation) are merged. A resumed run repeats the steps after its checkpoint, or
+    only an evaluation that was put off: the highest attempt of each value counts. Lines cut short by a crash are left out.
     """
     steps: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -78,9 +78,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if row is None:
             continue
         known = steps.get(row["step"])
-        if known is None or row["attempt"] > known["attempt"]:
+        if known is None:
             steps[row["step"]] = row
-        elif row["attempt"] == known["attempt"]:
+        elif row["attempt"] >= known["attempt"]:
             known.update(row)
     return [steps[step] for step in sorted(steps)]
 

@@ -1,0 +1,179 @@
+"""Under a launcher, in a group of processes, beside another: nobody is orphaned, ranks agree, and one process has a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.runs import ROOT, Dpo, committed, only_run, status_of
+
+pytestmark = pytest.mark.slow
+
+LONG = (
+    "train.max_steps=100000",
+    "train.epochs=20000",
+    "train.save_every=0",
+    "train.eval_every=0",
+    "log.every=1",
+)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+ACCELERATE = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes=1", "--num_machines=1")
+
+
+class Started:
+    """A `dpo train` that would take hours, in a session of its own."""
+
+    def __init__(self, recipe: Path, output: Path, *launcher: str) -> None:
+        self.output = output
+        command = [sys.executable, *launcher, "-m", "dpo_cli", "train", str(recipe), *LONG]
+        self.process = subprocess.Popen(
+            [*command, f"train.output_dir={output}"],
+            cwd=recipe.parent,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_for_steps(self) -> None:
+        """Wait until it trains."""
+        while not list(self.output.glob("*/metrics.jsonl")) or not self._lines():
+            assert self.process.poll() is None, self.said()
+            time.sleep(0.05)
+
+    def workers(self) -> list[int]:
+        """Give the processes that train: those which the launcher started."""
+        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in found]
+
+    def said(self) -> str:
+        """Wait for the end; give stderr."""
+        return self.process.communicate(timeout=120)[1]
+
+    def _lines(self) -> list[str]:
+        return (only_run(self.output) / "metrics.jsonl").read_text().splitlines()
+
+
+@pytest.fixture
+def started(tiny: Path, tmp_path: Path) -> Iterator[list[Started]]:
+    """Give a list for what a test started, to end what it leaves."""
+    left: list[Started] = []
+    yield left
+    for each in left:
+        if each.process.poll() is None:
+            os.killpg(each.process.pid, signal.SIGKILL)
+            each.said()
+
+
+def wait_for_the_end_of(pids: list[int]) -> None:
+    deadline = time.monotonic() + 60
+    while any(_is_alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a worker goes on as an orphan"
+        time.sleep(0.05)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_fault_021_sigterm_to_the_whole_group_still_saves(
+    tiny: Path, tmp_path: Path, started: list[Started]
+) -> None:
+    run = Started(tiny, tmp_path / "runs")
+    started.append(run)
+    run.wait_for_steps()
+    os.killpg(run.process.pid, signal.SIGTERM)
+
+    said = run.said()
+
+    status = status_of(run.output)
+    assert run.process.returncode == status["code"] == 75, said
+    assert committed(only_run(run.output)) == [status["step"]]
+
+
+def test_fault_022_a_launcher_that_is_stopped_leaves_no_orphan(
+    tiny: Path, tmp_path: Path, started: list[Started]
+) -> None:
+    run = Started(tiny, tmp_path / "runs", *ACCELERATE)
+    started.append(run)
+    run.wait_for_steps()
+    (worker,) = run.workers()
+    run.process.send_signal(signal.SIGTERM)
+    run.process.wait(60)
+
+    wait_for_the_end_of([worker])
+
+    run.said()
+    status = status_of(run.output)
+    assert (status["state"], status["code"]) == ("stopped", 75)
+    assert committed(only_run(run.output)) == [status["step"]]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_fault_023_sigterm_to_one_of_two_ranks_stops_both_after_the_same_step(
+    tiny: Path, tmp_path: Path, started: list[Started], rank: int
+) -> None:
+    run = Started(tiny, tmp_path / "runs", *TORCHRUN)
+    started.append(run)
+    run.wait_for_steps()
+    os.kill(run.workers()[rank], signal.SIGTERM)
+
+    said = run.said()
+
+    status = status_of(run.output)
+    assert (status["state"], status["code"]) == ("stopped", 75), said
+    assert committed(only_run(run.output)) == [status["step"]]
+    assert said.count("exitcode  : 75") == 2, said
+    assert ", under the same launcher: dpo train " in said
+
+
+def test_fault_023_a_launcher_hands_sigterm_to_all_ranks(
+    tiny: Path, tmp_path: Path, started: list[Started]
+) -> None:
+    run = Started(tiny, tmp_path / "runs", *TORCHRUN)
+    started.append(run)
+    run.wait_for_steps()
+    workers = run.workers()
+    run.process.send_signal(signal.SIGTERM)
+    run.said()
+
+    wait_for_the_end_of(workers)
+
+    status = status_of(run.output)
+    assert (status["state"], status["code"]) == ("stopped", 75)
+    assert committed(only_run(run.output)) == [status["step"]]
+
+
+def test_fault_018_a_run_in_use_is_refused_and_a_dead_processs_lock_taken_over(
+    tiny: Path, tmp_path: Path, started: list[Started], dpo: Dpo
+) -> None:
+    run = Started(tiny, tmp_path / "runs")
+    started.append(run)
+    run.wait_for_steps()
+    again = ("train", str(tiny), *LONG, f"train.output_dir={run.output}")
+    before = json.loads((only_run(run.output) / "status.json").read_text())
+
+    second = dpo(*again, cwd=tiny.parent)
+
+    assert second.rc == 5
+    assert f": in use by {os.uname().nodename}:{run.process.pid} since 20" in second.err
+    assert status_of(run.output)["attempt"] == before["attempt"] == 0
+
+    run.process.kill()
+    run.said()
+    third = dpo(*again, cwd=tiny.parent, at=[("dpo_cli.train.loop.optimizer_step", 2, "SIGTERM")])
+
+    assert third.rc == 75, third.err
+    assert status_of(run.output)["attempt"] == 1
