@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.data.rows import PlacedRow
+from dpo_cli.data.rows import PlacedRow, Problems
 from dpo_cli.errors import DataError
 
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
 
 
-def read_dataset(source: Source, key: str) -> Iterator[PlacedRow]:
-    """Give the rows of a data set; code inside a data set is never run.
+def open_dataset(source: Source, key: str) -> Callable[[Problems], Iterator[PlacedRow]]:
+    """Give what reads the rows of a data set, which is loaded here; code inside a data set is never run.
 
     Raises:
         DataError: it cannot be reached or found, or has no split of that name.
     """
     split = source.split or ("test" if key.startswith("data.eval") else "train")
-    for index, row in enumerate(_load(source, split, key)):
-        yield PlacedRow(row, f"{source.path}/{split}[{index}]")
+    loaded = _load(source, split, key)
+    return lambda problems: (PlacedRow(row, f"{source.path}/{split}[{i}]") for i, row in enumerate(loaded))
 
 
 def _load(source: Source, split: str, key: str) -> Any:

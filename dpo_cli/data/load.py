@@ -121,14 +121,13 @@ def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet =
 
 def _parse(role: Role, key: str, source: Source, has_template: bool, problems: Problems) -> _Loaded:
     count = problems.count
-    rows = read_source(source, key, problems)
-    if not rows:
+    parsed = parse_rows(read_source(source, key, problems), source, key, has_template, problems)
+    if parsed is None:
         if problems.count == count:
             raise DataError.of(source.path, "0 usable rows: the file holds none", "check the path")
         return _Loaded(role, source, [], SourceReport(source.path, role, "unknown", 0))
-    parsed = parse_rows(rows, source, key, has_template, problems)
     report = SourceReport(
-        source.path, role, parsed.format.name, len(rows), unused_columns=parsed.unused_columns
+        source.path, role, parsed.format.name, parsed.rows, unused_columns=parsed.unused_columns
     )
     report.dropped = {str(reason): n for reason, n in parsed.dropped.items() if n}
     report.first = {str(reason): place for reason, place in parsed.first_dropped.items()}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dpo_cli.data.rows import PlacedRow
+from dpo_cli.data.rows import PlacedRow, Problems
 from dpo_cli.errors import DataError
 
 
-def read(path: Path) -> Iterator[PlacedRow]:
-    """Give the rows of a file.
+def read(path: Path, problems: Problems) -> Iterator[PlacedRow]:
+    """Give the rows of a file; a Parquet file is whole or damaged, so nothing goes to `problems`.
 
     Raises:
         DataError: damaged or no Parquet file.

@@ -5,24 +5,30 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpo_cli.data import jsonl, parquet
-from dpo_cli.data.rows import PlacedRow, Problems
+from dpo_cli.data import jsonl, parquet, tables
+from dpo_cli.data.rows import PlacedRow, Problems, Rows
 from dpo_cli.errors import DataError
 
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
 
-SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
+TEXT_SUFFIXES = {
+    ".jsonl": jsonl.read,
+    ".ndjson": jsonl.read,
+    ".json": jsonl.read,
+    ".csv": tables.read,
+    ".tsv": tables.read,
+}
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet", *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES))
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def read_source(source: Source, key: str, problems: Problems) -> list[PlacedRow]:
-    """Give the rows of a source, at most `source.limit`; lines that cannot be read go to `problems`.
+def read_source(source: Source, key: str, problems: Problems) -> Rows:
+    """Give the rows of a source, at most `source.limit`; lines that cannot be read go to `problems` in the first pass.
 
     Args:
         source: path (file, glob or data set name) with its options.
@@ -30,14 +36,17 @@ def read_source(source: Source, key: str, problems: Problems) -> list[PlacedRow]
         problems: collects unreadable lines.
 
     Raises:
-        DataError: nothing there, a folder, an unknown file type, a damaged file, a data set that cannot be loaded.
+        DataError: nothing there, a folder, an unknown file type, a damaged file, a data set that cannot be loaded; some of it
+            only while the rows are read.
     """
     if _is_saved_dataset(source.path) or _names_dataset(source.path):
-        from dpo_cli.data.hub import read_dataset
+        from dpo_cli.data.hub import open_dataset
 
-        return list(islice(read_dataset(source, key), source.limit))
-    rows = (row for path in find_files(source.path, key) for row in _read_file(path, problems))
-    return list(islice(rows, source.limit))
+        return Rows(open_dataset(source, key), problems, source.limit)
+    files = [(path, _reader(path)) for path in find_files(source.path, key)]
+    return Rows(
+        lambda problems: (row for path, read in files for row in read(path, problems)), problems, source.limit
+    )
 
 
 def find_files(path: str, key: str) -> list[Path]:
@@ -49,9 +58,7 @@ def find_files(path: str, key: str) -> list[Path]:
     place = f"{key}.path"
     expanded = os.path.expanduser(path)
     if os.path.isdir(expanded):
-        inside = sorted(
-            {Path(name).suffix for name in os.listdir(expanded)} & {".jsonl", ".json", ".parquet", ".gz"}
-        )
+        inside = sorted({Path(name).suffix for name in os.listdir(expanded)} & {*SUFFIXES, ".gz"})
         fix = (
             f"{path.rstrip('/')}/*{inside[0]}"
             if inside
@@ -79,9 +86,9 @@ def _is_saved_dataset(path: str) -> bool:
     return any(os.path.isfile(os.path.join(path, name)) for name in ("dataset_dict.json", "state.json"))
 
 
-def _read_file(path: Path, problems: Problems) -> Iterator[PlacedRow]:
+def _reader(path: Path) -> Callable[[Path, Problems], Iterator[PlacedRow]]:
     if not path.name.endswith(SUFFIXES):
         raise DataError.of(str(path), f"unknown file type '{path.suffix}'", f"one of: {', '.join(SUFFIXES)}")
     if path.suffix == ".parquet":
-        return parquet.read(path)
-    return jsonl.read(path, problems)
+        return parquet.read
+    return TEXT_SUFFIXES[Path(path.name.removesuffix(".gz")).suffix]

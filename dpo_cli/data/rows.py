@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from dpo_cli.errors import DataError, Problem
@@ -41,3 +42,18 @@ class Problems:
         rest = self.count - len(self._first)
         more = [Problem("", f"and {rest} more like these")] if rest else []
         raise DataError(self._first + more)
+
+
+class Rows:
+    """A source's rows, read from disk in every pass: to look at all of them, none need be held in memory."""
+
+    def __init__(
+        self, read: Callable[[Problems], Iterator[PlacedRow]], problems: Problems, limit: int | None = None
+    ) -> None:
+        self._read, self._limit = read, limit
+        self._problems = problems
+
+    def __iter__(self) -> Iterator[PlacedRow]:
+        """Start a pass; what is wrong with lines is noted in the first one."""
+        problems, self._problems = self._problems, Problems()
+        return islice(self._read(problems), self._limit)

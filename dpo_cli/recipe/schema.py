@@ -81,7 +81,7 @@ class Source:
     """One set of preference rows."""
 
     path: Annotated[str, Location("data"), MinLen(1)]
-    """Data file (JSONL, JSON, Parquet, CSV, also .gz), glob, or hub id of a data set. Required."""
+    """Data file (JSONL, JSON, CSV, TSV, also .gz; Parquet), glob, or hub id of a data set. Required."""
     data_dir: str | None = None
     """Folder inside the data set, as `datasets` takes it; null is its root."""
     split: str | None = None

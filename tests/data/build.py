@@ -24,7 +24,7 @@ def config(**fields: Any) -> DataConfig:
 def read(path: Path | str, **fields: Any) -> list[PlacedRow]:
     """Rows of one source; raises what is wrong with its lines."""
     problems = Problems()
-    rows = read_source(Source(path=str(path), **fields), "data.train[0]", problems)
+    rows = list(read_source(Source(path=str(path), **fields), "data.train[0]", problems))
     problems.raise_any()
     return rows
 
@@ -36,6 +36,7 @@ def parse(rows: list[Any], has_template: bool = True, **fields: Any) -> Parsed:
     source = Source(path="rows.jsonl", **fields)
     parsed = parse_rows(placed, source, "data.train[0]", has_template, problems)
     problems.raise_any()
+    assert parsed is not None, "there are rows"
     return parsed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 
@@ -9,27 +10,135 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpo_cli.data import jsonl
+from dpo_cli.data import json_array, lines
+from dpo_cli.data.read import read_source
+from dpo_cli.data.rows import Problems
 from dpo_cli.errors import DataError
+from dpo_cli.recipe.schema import Source
 from tests.data.build import parse, read
 from tests.fakes import pair_rows, write_jsonl
 
 ROW = {"prompt": "p", "chosen": "c", "rejected": "r"}
 
 
-def test_jsonl_array_gzip_and_parquet_give_the_same_rows(tmp_path):
-    rows = pair_rows(5)
+def test_every_file_type_gives_the_same_rows(tmp_path):
+    rows = [*pair_rows(4), {"prompt": 'two\nlines, "quoted"', "chosen": "a;b\tc", "rejected": "é"}]
     write_jsonl(tmp_path / "a.jsonl", rows)
     (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    for name in ("a.jsonl", "a.json", "a.jsonl.gz", "a.parquet"):
+    (tmp_path / "b.jsonl").write_text(json.dumps(rows))
+    for name, separator in (("a.csv", ","), ("b.csv", ";"), ("a.tsv", "\t")):
+        write_table(tmp_path / name, rows, separator)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
+    names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 9
+    for name in names:
         assert [row.values for row in read(tmp_path / name)] == rows, name
+
+
+def write_table(path, rows, separator=","):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter=separator)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
 
 
 def test_rows_of_an_array_know_their_line(tmp_path):
     (tmp_path / "a.json").write_text('[\n  {"a": 1},\n\n  {"a":\n 2}]\n')
     assert [row.place.rpartition(":")[2] for row in read(tmp_path / "a.json")] == ["2", "4"]
+
+
+def test_an_array_is_read_in_pieces_that_cut_it_anywhere(tmp_path, monkeypatch):
+    rows = [{"a": [1, {"b": "\u00e9\\ \n"}], "n": i} for i in range(40)]
+    (tmp_path / "a.json").write_text("\ufeff" + json.dumps(rows, indent=1, ensure_ascii=False))
+    whole = read(tmp_path / "a.json")
+    assert [row.values for row in whole] == rows
+    for size in (1, 7, 64):
+        monkeypatch.setattr(json_array, "CHUNK_BYTES", size)
+        assert read(tmp_path / "a.json") == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[{"a": 1} {"a": 2}]', "a.json:1:11: invalid JSON: Expecting ',' delimiter"),
+        ('[{"a": 1},\n]', "a.json:2:1: invalid JSON: Expecting value"),
+        ('[{"a": 1}', "a.json:1:10: invalid JSON: Expecting ',' delimiter"),
+        ('[{"a": 1}]\n{}', "a.json:2:1: invalid JSON: Extra data"),
+        ('[\n{"a": 1},\n{"a": oops}]', "a.json:3:7: invalid JSON: Expecting value"),
+        ("[" * 100_000, "a.json:1:2: invalid JSON: nested too deeply"),
+        ('[{"a": 1}, 2]', "a.json:1: expected a JSON object, found int"),
+        ('{\n  "prompt": "p"\n}', "a.json:1: one JSON object over many lines"),
+    ],
+)
+def test_fault_048_a_broken_array_is_one_line_with_its_place(tmp_path, text, told):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.json")
+    assert told in str(error.value)
+    assert len(error.value.problems) == 1
+
+
+def test_a_row_of_a_table_is_named_by_the_line_it_starts_on(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfprompt,chosen\r\n"one\r\ntwo",c\r\n\r\nthree,d\r\n')
+    rows = read(tmp_path / "a.csv")
+    assert [row.place.rpartition(":")[2] for row in rows] == ["2", "5"]
+    assert [row.values["prompt"] for row in rows] == ["one\r\ntwo", "three"]
+
+
+def test_messages_in_a_cell_are_read_and_an_index_without_a_name_is_left_out(tmp_path):
+    turns = [{"role": "user", "content": "q"}]
+    write_table(tmp_path / "a.csv", [{"": 0, "prompt": json.dumps(turns), "completion": '[{"x": 1}]'}])
+    (row,) = read(tmp_path / "a.csv")
+    assert row.values == {"prompt": turns, "completion": '[{"x": 1}]'}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'a,b\n1,"2\n3,4\n', "a.csv:2: broken quoting in the row that starts here"),
+        (b'a,b\n1,2\n"3"x,4\n', "a.csv:3: broken quoting in the row that starts here"),
+        (b'"a,b\n1,2\n', "a.csv:1: broken quoting in the header"),
+        (
+            b"a,b\n1\n1,2,3\n1,2\n",
+            "a.csv:2: the row has not as many fields as the header (2), and 1 more rows like it",
+        ),
+        (b"a,b,a\n1,2,3\n", 'a.csv:1: the column "a" stands twice'),
+        (b"a,b;c\n1,2;3\n", "a.csv:1: ',' and ';' split the header alike"),
+        (
+            b"a,b\ncaf\xe9,\xe9\n",
+            "a.csv:2, byte 4: not UTF-8: byte 0xe9 ('\u00e9' if the file is in Windows-1252)",
+        ),
+        (
+            "a,b\n1,2\n".encode("utf-16"),
+            "a.csv: the file is UTF-16, not UTF-8. Fix: save the file as UTF-8, as in `iconv",
+        ),
+        (b"a,b\n1,\0\n", "a.csv:2, byte 3: a NUL byte"),
+    ],
+)
+def test_a_broken_table_is_one_line_with_its_place(tmp_path, content, told):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.csv")
+    assert told in str(error.value)
+    assert len(error.value.problems) == 1
+
+
+def test_a_quote_that_is_never_closed_does_not_swallow_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1000)
+    (tmp_path / "a.csv").write_text('a,b\n1,"2\n' + "3,4\n" * 5000)
+    with pytest.raises(DataError, match=r"a\.csv:2: broken quoting .*field larger"):
+        read(tmp_path / "a.csv")
+
+
+def test_rows_are_read_again_in_every_pass_and_their_problems_told_once(tmp_path):
+    problems = Problems()
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\nbroken\n{"a": 2}\n')
+    rows = read_source(Source(path=str(tmp_path / "a.jsonl")), "data.train[0]", problems)
+    assert list(rows) == list(rows)
+    assert problems.count == 1
 
 
 def test_glob_gives_all_files_in_order(tmp_path):
@@ -88,7 +197,7 @@ def test_fault_049_bom_crlf_line_separators_and_pairs_are_accepted(tmp_path):
 
 
 def test_fault_050_a_huge_line_is_refused_without_being_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1000)
     (tmp_path / "a.jsonl").write_text('{"a": "' + "x" * 5000)
     with pytest.raises(DataError, match=r"a\.jsonl:1: the line is longer than"):
         read(tmp_path / "a.jsonl")
