@@ -60,6 +60,10 @@ class Example:
     """Whether the one completion is wanted; None where completions are ranked, or a target."""
     margin: float | None = None
     """Score of the chosen minus the rejected completion, in the data's own unit; None where the data state none."""
+    weight: float = 1.0
+    """Passes over this row in an epoch, 0 or more, times those of its source."""
+    ratings: tuple[float, ...] | None = None
+    """Scores of the completions, in their order, where the data rate each: equal ones make no pair."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +99,13 @@ class TokenGroup:
         """Tokens that the packed layout computes for this group: the prompt once, every completion once."""
         return len(self.prompt) + sum(len(ids) for ids in self.completions)
 
-    def only(self, members: Sequence[int], label: bool | None = None) -> TokenGroup:
+    def only(
+        self, members: Sequence[int], label: bool | None = None, margin: float | None = None
+    ) -> TokenGroup:
         """Give the group with some of its completions; their keys stay the same."""
         chosen = ([side[k] for k in members] for side in (self.completions, self.masks))
         completions, masks = (tuple(side) for side in chosen)
-        return TokenGroup(self.prompt, completions, masks, self.source, label)
+        return TokenGroup(self.prompt, completions, masks, self.source, label, margin)
 
     @property
     def scored(self) -> tuple[int, ...]:

@@ -75,8 +75,8 @@ class Encoder:
         """
         sheet = self._sheet(example)
         assert isinstance(sheet, Sheet), f"kept rows have a sheet, {example.source} has none: {sheet}"
-        (ids, *_), *_ = self._ids([sheet], [example])
-        return sheet.views[0].text, ids.tolist()
+        (ids, whole, *_), *_ = self._ids([sheet], [example])
+        return sheet.views[0].text, (ids if len(ids) else whole[:1]).tolist()
 
     def _encode_chunk(self, examples: Sequence[Example]) -> list[Encoded]:
         sheets = [self._sheet(example) for example in examples]
@@ -132,6 +132,8 @@ class Encoder:
 
     def _group(self, example: Example, sheet: Sheet, ids: list[np.ndarray]) -> Encoded:
         shared = common_prefix(ids[0], *(ids[whole] for whole, _ in sheet.completions))
+        if shared == 0 and not example.prompt:
+            shared = 1  # plain text without a BOS: its first token has nothing before it to be predicted from
         if shared == 0:
             return Encoded(None, Reason.NO_COMMON_PROMPT)
         notes = Note.BOUNDARY if shared < len(ids[0]) else Note(0)
@@ -144,7 +146,8 @@ class Encoder:
             notes |= more
         if isinstance(example.prompt, str):
             notes &= ~Note.END_ADDED
-        group = TokenGroup(ids[0][:shared], tuple(completions), tuple(masks), example.source)
+        prompt = ids[sheet.completions[0][0]][:shared]
+        group = TokenGroup(prompt, tuple(completions), tuple(masks), example.source)
         return fit(group, notes, self.config, self.tokenizer.bos_token_id)
 
     def _score(

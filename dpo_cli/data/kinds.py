@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
@@ -51,6 +51,16 @@ def count_rows(rows: Sequence[DataRow]) -> Rows:
         prompts_with_both=sum(len(each) == 2 for each in labels.values()),
         tokens=float(np.median([n for row in rows[:: 1 + len(rows) // 10_000] for n in row.group.scored])),
     )
+
+
+def pairs_of_ranking(n: int, kind: DataKind, pairs: Literal["all", "best"]) -> list[tuple[int, int]]:
+    """Give which of `n` completions, best first, are compared: (better, worse).
+
+    What eats single completions takes the best and the worst: the others are neither to be imitated nor to be avoided.
+    """
+    if kind != "pairs":
+        return [(0, n - 1)]
+    return [(i, j) for i, j in combinations(range(n), 2) if pairs == "all" or i == 0]
 
 
 def as_kind(group: TokenGroup, kind: DataKind) -> list[TokenGroup]:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from dpo_cli.data import cache
-from dpo_cli.data.detect import parse_rows
 from dpo_cli.data.encode import Encoder
-from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, last_turn, mismatched
+from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, mismatched, pairs_of_ranking
+from dpo_cli.data.parse import parse_rows
 from dpo_cli.data.read import read_source
-from dpo_cli.data.reasons import Note
+from dpo_cli.data.reasons import Reason
 from dpo_cli.data.report import Report, SourceReport
 from dpo_cli.data.rows import Problems
 from dpo_cli.data.split import copies, pair_key, part_of, prompt_key, swapped_key
@@ -113,7 +115,7 @@ def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet =
     for item, (_, key, _) in zip(loaded, sources, strict=True):
         _check_kind(item, key, diet.kind, problems)
     problems.raise_any()
-    _encode(loaded, data, Encoder(tokenizer, data, whole_rows=diet.whole_rows))
+    _encode(loaded, data, tokenizer, kind)
     for item in loaded:
         _check_usable(item.report)
     return _as_eaten(_deal(loaded, data), diet, data.max_length)
@@ -142,7 +144,9 @@ def _check_kind(item: _Loaded, key: str, kind: DataKind, problems: Problems) -> 
     problems.add(f"{key}.path", what, f"another method.name ({eaters}), or other rows")
 
 
-def _encode(loaded: Sequence[_Loaded], data: DataConfig, encoder: Encoder) -> None:
+def _encode(
+    loaded: Sequence[_Loaded], data: DataConfig, tokenizer: PreTrainedTokenizerBase, kind: DataKind
+) -> None:
     """Fill in the rows of every source, from the cache where they are known."""
     digest = tokenizer_digest(encoder.tokenizer)
     folder = Path(data.cache) if data.cache else cache.default_folder()
@@ -155,17 +159,38 @@ def _encode(loaded: Sequence[_Loaded], data: DataConfig, encoder: Encoder) -> No
                 cache.save(path, results)
             else:
                 advance(len(results))
-            _keep(item, results)
+            _keep(item, results, kind)
 
 
-def _keep(item: _Loaded, results: Sequence[Encoded]) -> None:
-    """Take the usable rows of a source and count what became of the others."""
+def _keep(item: _Loaded, results: Sequence[Encoded], kind: DataKind) -> None:
+    """Take the usable rows of a source, a ranking as pairs, and count what became of the others."""
     for example, result in zip(item.examples, results, strict=True):
-        item.report.count(result.reason and str(result.reason), result.notes, example.source)
+        reason, rows = result.reason, list[DataRow]()
         if result.group is not None:
-            group = replace(result.group, label=example.label, margin=example.margin)
-            item.rows.append(DataRow(example, group, item.source.path, prompt_key(example), result.notes))
+            rows = _rows(example, result.group, item.source, kind)
+            # Of a ranking that makes no pair, all are rated alike, or too nearly so.
+            reason = None if rows else Reason.TIE if item.source.min_gap is None else Reason.SMALL_GAP
+        item.report.count(reason and str(reason), result.notes, example.source)
+        item.report.made += len(rows)
+        item.rows += rows
     item.report.describe([row.group for row in item.rows])
+
+
+def _rows(example: Example, group: TokenGroup, source: Source, kind: DataKind) -> list[DataRow]:
+    """Give what a row of a file is trained on: itself, or the pairs of a ranking, which share prompt and keys."""
+    key, ratings, rows = prompt_key(example), example.ratings, list[DataRow]()
+    if len(group.completions) < 3 and ratings is None:
+        group = replace(group, label=example.label, margin=example.margin)
+        return [DataRow(example, group, source.path, key)]
+    for better, worse in pairs_of_ranking(len(group.completions), kind, source.pairs):
+        gap = None if ratings is None else ratings[better] - ratings[worse]
+        same = np.array_equal(group.completions[better], group.completions[worse])
+        if same or (gap is not None and (gap == 0 or gap < (source.min_gap or 0))):
+            continue
+        texts = (example.completions[better], example.completions[worse])
+        pair = replace(example, completions=texts, margin=gap, ratings=None)
+        rows.append(DataRow(pair, group.only([better, worse], margin=gap), source.path, key))
+    return rows
 
 
 def _check_usable(report: SourceReport) -> None:
@@ -188,7 +213,8 @@ def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
                 if item.role == "eval"
                 else part_of(row.prompt_key, eval_share, data.split.test, data.split.seed)
             )
-            repeats = copies(pair_key(row.example), item.source.weight) if part == "train" else 1
+            weight = item.source.weight * row.example.weight
+            repeats = copies(pair_key(row.example), weight) if part == "train" else 1
             parts[part] += [row] * repeats
     if not parts["train"]:
         raise DataError.of(

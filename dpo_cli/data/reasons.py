@@ -19,6 +19,10 @@ class Reason(StrEnum):
     SAME_AFTER_CUT = "same after truncation"
     NOTHING_SCORED = "no scored token left"
     NO_COMMON_PROMPT = "no prompt token in common"
+    TIE = "a tie: no completion is better"
+    NEITHER = "neither wanted nor unwanted"
+    SMALL_GAP = "score gap below min_gap"
+    ALONE = "a single completion: nothing to compare"
 
 
 class Note(IntFlag):

@@ -33,6 +33,8 @@ class SourceReport:
     format: str
     rows: int
     kept: int = 0
+    made: int = 0
+    """Rows that the kept ones became: more where rankings became pairs."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Rows by reason."""
     notes: dict[str, int] = field(default_factory=dict)
@@ -46,6 +48,8 @@ class SourceReport:
     """Share of kept pairs whose chosen completion has more scored tokens; equal lengths count half. None without pairs."""
     wanted: float | None = None
     """Share of labelled completions that are wanted; None without labels."""
+    margins: list[float] = field(default_factory=list)
+    """Score of the chosen minus the rejected completion, where rows state it: smallest, median, largest."""
 
     def count(self, reason: str | None, notes: Note, place: str) -> None:
         """Count one row: dropped for a reason, or kept with notes."""
@@ -68,6 +72,8 @@ class SourceReport:
         self.lengths = {name: np.quantile(n, QUANTILES).astype(int).tolist() for name, n in columns.items()}
         if len(names) == 2:
             self.longer_wins = longer_wins(groups)
+        if margins := [group.margin for group in groups if group.margin is not None]:
+            self.margins = np.quantile(margins, (0, 0.5, 1)).tolist()
         labels = [group.label for group in groups if group.label is not None]
         self.wanted = sum(labels) / len(labels) if labels else None
 
@@ -80,6 +86,8 @@ class SourceReport:
             f"dropped {n:,}: {reason} (first: {self.first[reason]})" for reason, n in self.dropped.items()
         ]
         facts += [f"{_count(n, 'row')} {what} (first: {self.first[what]})" for what, n in self.notes.items()]
+        if self.made != self.kept:
+            facts.append(f"made {_count(self.made, 'pair')} of rankings")
         if self.unused_columns:
             facts.append(f"columns not used: {', '.join(self.unused_columns)}")
         if self.lengths:
@@ -87,6 +95,10 @@ class SourceReport:
             facts.append(f"tokens (median / 95% / longest): {told}")
         if self.longer_wins is not None:
             facts.append(f"the longer answer is the chosen one in {self.longer_wins:.0%} of pairs")
+        if self.margins:
+            facts.append(
+                "score gap (smallest / median / largest): {:.3g} / {:.3g} / {:.3g}".format(*self.margins)
+            )
         if self.wanted is not None:
             facts.append(f"{self.wanted:.0%} of the completions are wanted (label true)")
         return [head, *(f"  {fact}" for fact in facts)]

@@ -12,8 +12,11 @@ Part = Literal["train", "eval", "test"]
 
 
 def prompt_key(example: Example) -> str:
-    """Give a digest of the prompt: equal for rows that ask the same, whatever surrounds their text in white space."""
-    return _digest(_canonical(example.prompt))
+    """Give a digest of the prompt: equal for rows that ask the same, whatever surrounds their text in white space.
+
+    A text without a prompt asks nothing, so each such text is its own.
+    """
+    return _digest(_canonical(example.prompt or example.completions[0]))
 
 
 def pair_key(example: Example) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +36,7 @@ def fit(group: TokenGroup, notes: Note, config: Data, bos: int | None) -> Encode
         config: the limits.
         bos: the BOS id, kept when the prompt's start is cut.
     """
-    if len({ids.tobytes() for ids in group.completions}) < len(group.completions):
+    if _is_one(group.completions):
         return Encoded(None, Reason.IDENTICAL)
     prompt = group.prompt
     longest = max(len(ids) for ids in group.completions)
@@ -54,7 +55,7 @@ def fit(group: TokenGroup, notes: Note, config: Data, bos: int | None) -> Encode
     )
     if not all(fitted.scored):
         return Encoded(None, Reason.NOTHING_SCORED)
-    if len({ids.tobytes() for ids in fitted.completions}) < len(fitted.completions):
+    if _is_one(fitted.completions):
         return Encoded(None, Reason.SAME_AFTER_CUT)
     if longest > room:
         notes |= Note.CUT | Note.END_LOST
@@ -63,6 +64,11 @@ def fit(group: TokenGroup, notes: Note, config: Data, bos: int | None) -> Encode
     if len(prompt) < len(group.prompt):
         notes |= Note.CUT
     return Encoded(fitted, None, notes)
+
+
+def _is_one(completions: Sequence[np.ndarray]) -> bool:
+    """Say whether several completions are all the same, so that none is preferred."""
+    return len(completions) > 1 and len({ids.tobytes() for ids in completions}) == 1
 
 
 def _cut_start(prompt: np.ndarray, room: int, bos: int | None) -> np.ndarray:

@@ -96,6 +96,13 @@ class Source:
     """Passes over this source per epoch, above 0 to 1000; larger shows its rows more often."""
     limit: Annotated[int, Ge(1)] | None = None
     """Take only the first so many rows, 1 or more; null takes all."""
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    """Words of a label column, as {wanted: [up], unwanted: [down], neither: [skip]}, or of a winner column, as {a: [1], b: [2], tie: [0]};
+    a word may be a bound such as ">=4". Rows of `neither` and `tie` are left out. Empty takes true and false, a, b and tie."""
+    pairs: Literal["all", "best"] = "all"
+    """Pairs made of a ranking: all of them, or its best against each of the others."""
+    min_gap: Annotated[float, Ge(0)] | None = None
+    """Leave out pairs whose scores differ by less, 0 or more, in the data's own unit; larger keeps clearer pairs and fewer. null keeps all."""
     chat: bool | None = None
     """Render plain strings and transcripts through the chat template (true) or as raw text (false); null: through it where there is one."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dpo_cli.data.detect import Parsed, parse_rows
 from dpo_cli.data.encode import Encoder
 from dpo_cli.data.load import Data, load_data
+from dpo_cli.data.parse import Parsed, parse_rows
 from dpo_cli.data.read import read_source
 from dpo_cli.data.rows import PlacedRow, Problems
 from dpo_cli.data.truncate import Encoded

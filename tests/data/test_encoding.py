@@ -175,3 +175,12 @@ def test_an_unknown_token_at_the_end_of_an_answer_is_no_end_token():
     assert encoder.vocabulary.can_end(tokenizer.eos_token_id)
     assert not encoder.vocabulary.can_end(tokenizer.unk_token_id)
     assert encoder.vocabulary.spells_control({"content": "a <pad>"})
+
+
+def test_plain_text_without_a_bos_scores_all_but_its_first_token():
+    text = Example("", ("The sea is blue.",), "rows.jsonl:1")
+    tokenizer = byte_tokenizer()
+    encoded = encode_one(text, tokenizer)
+    assert scored_text(encoded, 0, tokenizer) == "he sea is blue.<|im_end|>"
+    assert encoded.group.prompt.tolist() == tokenizer("T", add_special_tokens=False).input_ids
+    assert Encoder(tokenizer, config()).serving_prompt(text) == ("", encoded.group.prompt.tolist())

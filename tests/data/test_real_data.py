@@ -11,6 +11,7 @@ from dpo_cli.data.load import load_data
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.schema import Model, Source
+from dpo_cli.types import DataKind
 from tests.data.build import chat, config, encode_one, full_ids
 from tests.fakes import byte_tokenizer
 
@@ -21,9 +22,9 @@ SMOLLM = ROOT / "models" / "SmolLM2-135M-Instruct"
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real data in {SHARED}")]
 
 
-def load(tmp_path, name, tokenizer=None, **source):
+def load(tmp_path, name, tokenizer=None, kind: DataKind = "pairs", **source):
     data = config(train=[Source(path=str(SHARED / name), **source)], cache=str(tmp_path), max_length=2048)
-    return load_data(data, tokenizer or byte_tokenizer())
+    return load_data(data, tokenizer or byte_tokenizer(), kind)
 
 
 @pytest.mark.parametrize(
@@ -33,10 +34,13 @@ def load(tmp_path, name, tokenizer=None, **source):
         ("hh_helpful_base_dev_messages.jsonl", "messages", 1584, set()),
         ("polite_style_900.jsonl", "strings", 900, {"identical completions"}),
         ("ultrafeedback_400.jsonl", "strings", 400, {"identical completions"}),
+        ("kto_en_300.jsonl", "labelled_messages", 300, set()),
+        ("orca_dpo_openai_format_284.jsonl", "openai_preference", 284, set()),
+        ("sharegpt_dpo_en_300.json", "sharegpt_pairs", 300, set()),
     ],
 )
 def test_every_row_is_kept_or_counted(tmp_path, name, layout, rows, dropped):
-    data = load(tmp_path, name)
+    data = load(tmp_path, name, kind="labelled")
     (source,) = data.report.sources
     assert (source.format, source.rows) == (layout, rows)
     assert set(source.dropped) - {"prompt >= data.max_length", "same after truncation"} == dropped
@@ -44,12 +48,16 @@ def test_every_row_is_kept_or_counted(tmp_path, name, layout, rows, dropped):
     assert all(min(group.scored) >= 1 for group in [*data.train, *data.eval])
 
 
-@pytest.mark.parametrize(
-    "name", ["kto_en_300.jsonl", "orca_dpo_openai_format_284.jsonl", "imdb_train_4000.jsonl.gz"]
-)
-def test_files_without_pairs_are_refused_with_the_columns_they_have(tmp_path, name):
-    with pytest.raises(DataError, match=r"no \"chosen\".*found \["):
-        load(tmp_path, name)
+def test_reviews_with_a_label_are_not_taken_for_plain_text(tmp_path):
+    with pytest.raises(
+        DataError, match=r"no format fits the rows.*found \['id', 'label', 'rating', 'text'\]"
+    ):
+        load(tmp_path, "imdb_train_4000.jsonl.gz")
+
+
+def test_ultrafeedback_states_margins(tmp_path):
+    smallest, median, largest = load(tmp_path, "ultrafeedback_400.jsonl").report.sources[0].margins
+    assert smallest == 0 < median < 2 < largest
 
 
 def test_longer_wins_on_hh_is_what_its_readme_says(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,11 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")
 """Columns that every format may carry for the chat template."""
+
+NUMBER_COLUMNS = ("margin", "score_chosen", "score_rejected", "weight")
+"""Columns of numbers that every format may carry; the first three say how clear a preference is."""
+
+SPELLED_MESSAGES = re.compile(r"""\[\{\s*["'](role|content|from|value)["']\s*:""")
 
 Row = Mapping[str, Any]
 
@@ -64,7 +70,43 @@ def text(row: Row, column: str) -> str:
     value = _present(row, column)
     if not isinstance(value, str):
         raise BadRow(f'"{column}" is {_kind(value)}, not text')
+    if SPELLED_MESSAGES.match(value):
+        raise BadRow(f'"{column}" is a list of messages spelled as text; write them as JSON')
     return value
+
+
+def number(row: Row, column: str) -> float | None:
+    """Give a field that holds a number, or text that spells one; None where it is absent, null or empty.
+
+    Raises:
+        BadRow: anything else, or not finite.
+    """
+    value = row.get(column)
+    if value is None or value == "":
+        return None
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise BadRow(f'"{column}" is {value!r}, not a number')
+    return found
+
+
+def stated_numbers(row: Row) -> dict[str, Any]:
+    """Give the `margin` and `weight` arguments of an Example that a row's optional columns state.
+
+    Raises:
+        BadRow: a column holds no number, or a weight that is not 0 to 1000.
+    """
+    margin, weight = number(row, "margin"), number(row, "weight")
+    chosen, rejected = number(row, "score_chosen"), number(row, "score_rejected")
+    if margin is None and chosen is not None and rejected is not None:
+        margin = chosen - rejected
+    if weight is not None and not 0 <= weight <= 1000:
+        raise BadRow(f'"weight" is {weight:g}, not 0 to 1000')
+    stated = {"margin": margin, "weight": weight}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def messages(row: Row, column: str) -> tuple[Message, ...]:
@@ -88,9 +130,19 @@ def _message(turn: object, place: str) -> Message:
         raise BadRow(f'"{place}" has role {turn.get("role")!r}; known roles: {", ".join(ROLES)}')
     if "content" not in turn and turn["role"] == "assistant" and turn.get("tool_calls"):
         turn["content"] = ""
+    if isinstance(turn.get("content"), list):
+        turn["content"] = _joined(turn["content"], place)
     if not isinstance(turn.get("content"), str):
         raise BadRow(f'"{place}.content" is {_kind(turn.get("content"))}, not text')
     return turn
+
+
+def _joined(parts: Sequence[object], place: str) -> str:
+    """Give the text of a content that is written as parts."""
+    texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise BadRow(f'"{place}.content" holds a part that is not text')
+    return "".join(str(text) for text in texts)
 
 
 def label(row: Row, column: str) -> bool:
@@ -146,6 +198,33 @@ def check_turns(prompt: Sequence[Message], completion: Sequence[Message], column
             raise BadRow(
                 f'"{column}" {end} with role {turn["role"]!r}; a completion starts and ends with the assistant'
             )
+
+
+def split_first_answer(
+    turns: Sequence[Message], column: str
+) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """Give what comes before a conversation's first answer, and all that follows.
+
+    Raises:
+        BadRow: no answer, or none at the end.
+    """
+    first = next((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), len(turns) - 1)
+    check_turns(turns[:first], turns[first:], column)
+    return tuple(turns[:first]), tuple(turns[first:])
+
+
+def split_last_answer(
+    turns: Sequence[Message], column: str
+) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """Give a conversation up to its last user turn, and what answers that; calls of tools are part of the answer.
+
+    Raises:
+        BadRow: no answer, or none at the end.
+    """
+    asked = [i for i, turn in enumerate(turns) if turn["role"] == "user"]
+    cut = asked[-1] + 1 if asked else 0
+    check_turns(turns[:cut], turns[cut:] or turns[-1:], column)
+    return tuple(turns[:cut]), tuple(turns[cut:])
 
 
 def template_fields(row: Row) -> dict[str, Any]:

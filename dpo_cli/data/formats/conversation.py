@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpo_cli.data.formats._base import Format, Row, check_turns, is_messages, messages, template_fields
+from dpo_cli.data.formats._base import Format, Row, is_messages, messages, split_first_answer, template_fields
 from dpo_cli.types import Example
 
 COLUMNS = ("messages",)
@@ -20,10 +20,8 @@ def parse(row: Row, source: str, chat: bool) -> Example:
     Raises:
         BadRow: no list of messages, an unknown role, no assistant turn, or none at the end.
     """
-    turns = messages(row, "messages")
-    first = next((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), len(turns) - 1)
-    check_turns(turns[:first], turns[first:], "messages")
-    return Example(turns[:first], (turns[first:],), source, **template_fields(row))
+    prompt, completion = split_first_answer(messages(row, "messages"), "messages")
+    return Example(prompt, (completion,), source, **template_fields(row))
 
 
 FORMAT = Format(
