@@ -14,7 +14,7 @@ from dpo_cli import __version__
 from dpo_cli.cli import cache, recipes
 from dpo_cli.cli.check import check
 from dpo_cli.cli.env import env
-from dpo_cli.cli.export import export
+from dpo_cli.cli.init import init
 from dpo_cli.cli.peek import peek
 from dpo_cli.cli.precompute import precompute_ref
 from dpo_cli.cli.train import train
@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(short_help="Write a recipe for data files and a model.")(init)
 app.command(short_help="Align a model as a recipe says.")(train)
 app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
 app.command(short_help="Check everything short of loading weights.")(check)

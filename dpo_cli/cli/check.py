@@ -146,6 +146,15 @@ def _print_report(
         print_row(console, row, tokenizer, separator="")
 
 
+def print_rows(rows: Sequence[DataRow], tokenizer: PreTrainedTokenizerBase, separator: str = "") -> None:
+    """Print rows as the model sees them."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+    for row in rows:
+        print_row(console, row, tokenizer, separator)
+
+
 def print_row(console: Console, row: DataRow, tokenizer: PreTrainedTokenizerBase, separator: str) -> None:
     """Print a pair as the model sees it: each line says whether its tokens are prompt, context or scored."""
     from dpo_cli.data.show import completion_runs, escaped, prompt_run

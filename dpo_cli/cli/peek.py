@@ -7,32 +7,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpo_cli.cli.files import ColumnOption, FormatOption, LabelOption
+
 if TYPE_CHECKING:
     from dpo_cli.data.load import Data, DataRow
 
+ROWS_READ = 512
+"""Rows of a data file that are tokenised, so that --row finds one."""
 SEPARATOR = "\u2502"
 
 
 def peek(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE|FILE", help="Recipe, or with --model a data file.")
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `train.seed=1`.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Rows to print.")] = 3,
     row: Annotated[str | None, typer.Option(help="FILE:LINE of one row.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="For a data file: folder or hub id of a model.")
+    ] = None,
+    layout: FormatOption = "auto",
+    columns: ColumnOption = None,
+    labels: LabelOption = None,
 ) -> None:
     """Print rows token by token: what is prompt, what is context, what is scored."""
-    from rich.console import Console
+    from dpo_cli.cli.check import pair_facts, print_rows, read_data
+    from dpo_cli.cli.files import first_rows, infer_files
+    from dpo_cli.data.show import escaped
 
-    from dpo_cli.cli.check import pair_facts, print_row, read_data
-
-    _, _, tokenizer, data = read_data(recipe, overrides or [])
+    _check_arguments(recipe, overrides, model)
+    if model is None:
+        _, _, tokenizer, data = read_data(recipe, overrides or [])
+    else:
+        found = infer_files([recipe], layout, columns, labels)
+        _, tokenizer, data = first_rows(found, model, max(n, ROWS_READ))
+        if not as_json:
+            print("\n".join(escaped(line) for line in found[0].lines()))
     rows = data.train_rows[:n] if row is None else [find_row(data, row)]
     if as_json:
         print(json.dumps({"rows": [pair_facts(shown, tokenizer) for shown in rows]}))
         return
-    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
-    for shown in rows:
-        print_row(console, shown, tokenizer, SEPARATOR)
+    print_rows(rows, tokenizer, SEPARATOR)
+
+
+def _check_arguments(recipe: str, overrides: list[str] | None, model: str | None) -> None:
+    from dpo_cli.cli.files import is_data_file
+    from dpo_cli.errors import RecipeError
+
+    if model is None and is_data_file(recipe):
+        raise RecipeError.of("RECIPE", f"{recipe!r} is a data file", "add --model, whose tokenizer reads it")
+    if model is not None and overrides:
+        raise RecipeError.of("--model", "a data file takes no overrides", "--format, --column or --label")
 
 
 def find_row(data: Data, place: str) -> DataRow:

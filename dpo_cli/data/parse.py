@@ -39,7 +39,12 @@ class Parsed:
 
 
 def parse_rows(
-    rows: Iterable[PlacedRow], source: Source, key: str, has_template: bool, problems: Problems
+    rows: Iterable[PlacedRow],
+    source: Source,
+    key: str,
+    has_template: bool,
+    problems: Problems,
+    keep: int | None = None,
 ) -> Parsed | None:
     """Parse rows in the source's format, or in the one format that fits them; bad rows go to `problems`.
 
@@ -52,6 +57,7 @@ def parse_rows(
         key: the source's place in the recipe, for messages.
         has_template: whether the tokenizer has a chat template; text goes through it unless `chat` says otherwise.
         problems: collects rows that break the format.
+        keep: hold no more examples than this, for a look at rows of any number.
 
     Returns:
         What became of the rows; None where there are none.
@@ -72,6 +78,11 @@ def parse_rows(
     is_chat = has_template if source.chat is None else source.chat
     for row in rows:
         _take(row, parsed, reading, source, is_chat, problems)
+        # What nothing will be trained on need not be held.
+        if problems.count:
+            parsed.examples.clear()
+        elif keep is not None:
+            del parsed.examples[keep:]
     if not reading.is_certain and not problems.count:
         what = f"no format fits the rows, {layout.name} comes nearest; found {sorted(scan.columns)}"
         raise DataError.of(scan.first, what, f"{key}.format={layout.name} if that is what they are")
@@ -97,9 +108,6 @@ def _take(
         parsed.first_dropped.setdefault(skip.reason, row.place)
     else:
         parsed.examples.append(example)
-    if problems.count:
-        # Nothing will be trained on: what else is wrong needs no examples.
-        parsed.examples.clear()
 
 
 def _check_completions(example: Example) -> None:

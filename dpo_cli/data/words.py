@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from collections import Counter
@@ -58,6 +59,14 @@ class Words:
         if meaning is None:
             raise SkipRow(Reason.NEITHER)
         return {**row, self.column: meaning}
+
+    def names(self, value: object) -> bool:
+        """Say whether `labels` name a value."""
+        try:
+            self._meaning(value)
+        except UnknownWord:
+            return False
+        return True
 
     def _meaning(self, value: object) -> object:
         known = word(value)
@@ -187,15 +196,12 @@ def _guess_ratings(numbers: Mapping[str, float]) -> dict[str, list[str]]:
 
 def told(labels: Labels) -> str:
     """Write `labels` as a recipe has them: `{wanted: ["up"], unwanted: ["down"]}`."""
-    groups = (f"{name}: [{', '.join(_quoted(text) for text in texts)}]" for name, texts in labels.items())
+    groups = (f"{name}: {json.dumps(list(texts), ensure_ascii=False)}" for name, texts in labels.items())
     return f"{{{', '.join(groups)}}}"
 
 
 def counted(words: Counter[str], n: int = 6) -> str:
     """List the commonest words with their counts, for a message."""
-    shown = [f"{_quoted(text)} ({count:,})" for text, count in words.most_common(n)]
+    most = words.most_common(n)
+    shown = [f"{json.dumps(text[:40], ensure_ascii=False)} ({count:,})" for text, count in most]
     return ", ".join(shown) + (", ..." if len(words) > n else "")
-
-
-def _quoted(text: str) -> str:
-    return '"' + text[:40].replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -27,6 +27,7 @@ from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import HEAD, start_head
 
 _WHERE = "model.name"
+_NO_LIMIT = 2**31
 
 
 def load_model(
@@ -127,15 +128,30 @@ def inspect_folder(folder: Path) -> None:
     check_generation_config(folder)
 
 
-def stated_size(folder: Path) -> Size | None:
-    """Count the parameters of the model that a folder's config describes, without its weights; None where transformers has none such."""
-    try:
-        with quiet(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, StrictDataclassError):
-        return None
-    return Size(model.num_parameters(), is_exact=True)
+class ModelSize(NamedTuple):
+    """What a config says of a model's size."""
+
+    weights: int
+    positions: int
+    """Longest row that the model was made for, in tokens."""
+
+
+def model_size(folder: Path) -> ModelSize:
+    """Give the size of the model in a folder; no weight is read.
+
+    Raises:
+        ModelError: no folder, or no config of a plain causal LM.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError.of(
+            str(folder), "not a model folder: no config.json", "name the folder that holds it"
+        )
+    _check_config(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    with quiet(), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return ModelSize(sum(weight.numel() for weight in model.parameters()), positions or _NO_LIMIT)
 
 
 def check_generation_config(folder: Path) -> None:

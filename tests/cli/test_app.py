@@ -28,7 +28,7 @@ def test_help_is_fast_and_names_every_command() -> None:
     done = dpo("--help")
     took = time.perf_counter() - started
     assert done.returncode == 0
-    for command in ("train", "check", "peek", "recipes", "explain", "env"):
+    for command in ("init", "train", "check", "peek", "recipes", "explain", "env"):
         assert command in done.stdout
     assert took < 1, f"{took:.2f} s; 0.25 s on an idle machine"
 

@@ -1,0 +1,56 @@
+"""`dpo init`: from files and a model to a recipe that states everything that was inferred."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpo_cli.cli.files import ColumnOption, FormatOption, LabelOption
+
+SAMPLED_ROWS = 512
+"""Rows that are tokenised to see how long they are."""
+
+
+def init(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Data files, globs or data sets.")],
+    model: Annotated[
+        str, typer.Option("--model", help="Folder of a model or of a finished run, or a hub id.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Recipe to write; by default named for the first file.")
+    ] = None,
+    layout: FormatOption = "auto",
+    columns: ColumnOption = None,
+    labels: LabelOption = None,
+    show: Annotated[int, typer.Option(min=0, help="Rows to print as the model sees them.")] = 3,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe.")] = False,
+) -> None:
+    """Write a recipe for data files and a model. Recognises the layout, and asks where two fit."""
+    from dpo_cli.errors import RecipeError
+
+    target = out or Path(f"{Path(files[0]).name.split('.')[0] or 'recipe'}.yaml")
+    if target.exists() and not force:
+        raise RecipeError.of(str(target), "exists already", "--out another.yaml, or --force to overwrite it")
+    if not target.parent.is_dir():
+        raise RecipeError.of(str(target.parent), "no such folder", "create it, or name another one")
+    # The data first: a mistake there is told before transformers is imported.
+    from dpo_cli.cli.files import first_rows, infer_files
+
+    found = infer_files(files, layout, columns, labels)
+    from dpo_cli.cli.check import print_rows
+    from dpo_cli.data.show import escaped
+    from dpo_cli.modeling.load import model_size
+    from dpo_cli.train.draft import Plan, draft, this_machine
+
+    folder, tokenizer, data = first_rows(found, model, SAMPLED_ROWS)
+    plan = Plan(model, model_size(folder), found, data.train, this_machine())
+    text = draft(plan, target.parent)
+    print("\n".join(escaped(line) for source in found for line in source.lines()))
+    print_rows(data.train_rows[:show], tokenizer)
+    for warning in plan.warnings():
+        print(escaped(f"warning: {warning}"))
+    target.write_text(text, encoding="utf-8")
+    print(f"wrote {target}\nnext: {shlex.join(['dpo', 'check', str(target)])}")
