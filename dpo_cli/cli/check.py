@@ -35,6 +35,7 @@ def check(
 ) -> None:
     """Check recipe, data, tokenizer and template; show pairs as the model sees them; load no weights."""
     from dpo_cli import methods
+    from dpo_cli.data.audit import audit_data
     from dpo_cli.data.encode import Encoder
     from dpo_cli.data.kinds import count_rows
     from dpo_cli.data.serving import check_serving
@@ -43,10 +44,10 @@ def check(
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
     serving = check_serving(folder, tokenizer, data.train)
-    config, method = loaded.recipe.method, methods.get(loaded.recipe.method.name)
-    data.report.advice = method.advice(config, data.train)
-    need, free = _memory(loaded.recipe, folder)
-    advice = advise(count_rows(data.train_rows), config, need, free)
+    method = loaded.recipe.method
+    data.report.advice = methods.get(method.name).advice(method, data.train)
+    audited = audit_data(data, tokenizer)
+    data.report.audited = audited.warnings()
     rows = data.train_rows[:show]
     text, ids = Encoder(tokenizer, loaded.recipe.data).serving_prompt(data.train_rows[0].example)
     following = shlex.join(["dpo", "train", recipe, *(overrides or [])])
@@ -58,8 +59,7 @@ def check(
             "method": config.name,
             "form": method.form(config),
             "data": data.report.as_dict(),
-            "memory": None if need is None else {**need.as_dict(), "free_bytes": free},
-            "advice": [vars(each) for each in advice],
+            "audit": audited.as_dict(),
             "serving": vars(serving),
             "serving_prompt": {"text": text, "ids": ids},
             "pairs": [pair_facts(row, tokenizer) for row in rows],

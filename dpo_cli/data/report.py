@@ -120,12 +120,16 @@ class Report:
     last_lost: int = 0
     """Rows that are not used: their last answer, the only one to score, was cut away."""
 
+    audited: list[str] | None = None
+    """What a full audit says of the rows, in place of the three counts above; None where there was none."""
     advice: list[str] = field(default_factory=list)
     """What the method says of its settings on these rows."""
 
     def warnings(self) -> list[str]:
         """Say what deserves a look, in words."""
         told = list(self.advice)
+        if self.audited is not None:
+            return told + self.audited
         if self.leaked:
             told.append(f"{_count(self.leaked, 'held-out row')} share a prompt with the training rows")
         if self.contradictions:

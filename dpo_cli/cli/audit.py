@@ -1,0 +1,113 @@
+"""`dpo audit`: what is wrong with preferences as data, and a set without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpo_cli.cli.files import ColumnOption, FormatOption, LabelOption
+
+if TYPE_CHECKING:
+    from dpo_cli.data.audit import Audit
+    from dpo_cli.recipe.schema import Source
+
+FAULTS_FOUND = 9
+"""Exit code where there are more faults than allowed: the data can be read, and should not be trained on as it is."""
+
+
+def audit(
+    target: Annotated[str, typer.Argument(metavar="FILE|RECIPE", help="Data file, or recipe.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, for a recipe.")] = None,
+    heldout: Annotated[
+        str | None, typer.Option("--heldout", help="For a file: rows that must not be trained on.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", help="JSONL to write: the rows without those at fault.")
+    ] = None,
+    allow: Annotated[int, typer.Option(min=0, help="Faults to put up with before the exit code is 9.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    layout: FormatOption = "auto",
+    columns: ColumnOption = None,
+    labels: LabelOption = None,
+) -> None:
+    """Count repeats, contradictions, cycles, leaks, template marks. Exit code 9 where there are more than allowed."""
+    from dpo_cli.cli.files import is_data_file
+    from dpo_cli.data.show import escaped
+    from dpo_cli.errors import RecipeError
+
+    if write is not None and write.exists():
+        raise RecipeError.of("--write", f"{str(write)!r} exists already", "another name")
+    if is_data_file(target):
+        if overrides:
+            raise RecipeError.of("FILE", "a data file takes no overrides", "--format, --column or --label")
+        found, sources, about = _of_file(target, heldout, layout, columns, labels)
+    else:
+        if heldout is not None:
+            raise RecipeError.of("--heldout", "a recipe says itself what is held out", "data.eval")
+        found, sources, about = _of_recipe(target, overrides or [])
+    if write is not None and len(sources) > 1:
+        raise RecipeError.of("--write", "the recipe has several sources", "audit one file at a time")
+    is_clean = found.faults <= allow
+    if as_json:
+        print(json.dumps({"ok": is_clean, **found.as_dict()}))
+    else:
+        print("\n".join(escaped(line) for line in [*about, *found.lines()]))
+        print(f"{found.faults:,} faults in {found.rows:,} rows")
+    if write is not None:
+        _write(found, sources[0], write, quiet=as_json)
+    if not is_clean:
+        raise typer.Exit(FAULTS_FOUND)
+
+
+def _of_file(
+    path: str,
+    heldout: str | None,
+    layout: str,
+    columns: Sequence[str] | None,
+    labels: Sequence[str] | None,
+) -> tuple[Audit, list[Source], list[str]]:
+    from dpo_cli.cli.files import infer_files
+    from dpo_cli.data.audit import audit, dropped
+    from dpo_cli.data.parse import parse_rows
+    from dpo_cli.data.read import read_source
+    from dpo_cli.data.rows import Problems
+
+    files = infer_files([path] if heldout is None else [path, heldout], layout, columns, labels)
+    problems, parts = Problems(), []
+    for file in files:
+        rows = read_source(file.source, "FILE", problems)
+        parts.append(parse_rows(rows, file.source, "FILE", True, problems))
+    problems.raise_any()
+    examples = [part.examples if part else [] for part in parts]
+    found = audit(examples[0], [] if heldout is None else examples[1])
+    for part in parts:
+        if part is not None:
+            found.findings[:0] = dropped(
+                {str(reason): n for reason, n in part.dropped.items()},
+                {str(reason): place for reason, place in part.first_dropped.items()},
+            )
+    return found, [files[0].source], [line for file in files for line in file.lines()]
+
+
+def _of_recipe(recipe: str, overrides: Sequence[str]) -> tuple[Audit, list[Source], list[str]]:
+    from dpo_cli.cli.check import read_data
+    from dpo_cli.data.audit import audit_data
+
+    loaded, _, tokenizer, data = read_data(recipe, overrides)
+    about = [line for source in data.report.sources for line in source.lines()]
+    return audit_data(data, tokenizer), loaded.recipe.data.train, about
+
+
+def _write(found: Audit, source: Source, path: Path, quiet: bool) -> None:
+    """Write the rows of a source that are kept and not at fault, as they are in their file."""
+    from dpo_cli.data.clean import write_clean
+
+    kept, rows = write_clean(source, found, path)
+    if not quiet:
+        print(
+            f"wrote {path}: {kept:,} of {rows:,} rows; same columns, so the same `columns` and `labels` read it"
+        )
