@@ -15,6 +15,7 @@ from dpo_cli.cli import cache, recipes
 from dpo_cli.cli.audit import audit
 from dpo_cli.cli.check import check
 from dpo_cli.cli.env import env
+from dpo_cli.cli.export import export
 from dpo_cli.cli.init import init
 from dpo_cli.cli.peek import peek
 from dpo_cli.cli.precompute import precompute_ref
@@ -34,6 +35,7 @@ app.command(short_help="Write a recipe for data files and a model.")(init)
 app.command(short_help="Align a model as a recipe says.")(train)
 app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
 app.command(short_help="Check everything short of loading weights.")(check)
+app.command(short_help="Write a run's model for servers.")(export)
 app.command(short_help="Find what is wrong with preferences as data.")(audit)
 app.command(short_help="Print rows token by token, as they are scored.")(peek)
 app.add_typer(cache.app, name="cache", short_help="List, verify, clean and exchange reference log-probs.")

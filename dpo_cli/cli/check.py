@@ -44,8 +44,10 @@ def check(
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
     serving = check_serving(folder, tokenizer, data.train)
-    method = loaded.recipe.method
-    data.report.advice = methods.get(method.name).advice(method, data.train)
+    config, method = loaded.recipe.method, methods.get(loaded.recipe.method.name)
+    data.report.advice = method.advice(config, data.train)
+    need, free = _memory(loaded.recipe, folder)
+    advice = advise(count_rows(data.train_rows), config, need, free)
     audited = audit_data(data, tokenizer)
     data.report.audited = audited.warnings()
     rows = data.train_rows[:show]
@@ -59,6 +61,8 @@ def check(
             "method": config.name,
             "form": method.form(config),
             "data": data.report.as_dict(),
+            "memory": None if need is None else {**need.as_dict(), "free_bytes": free},
+            "advice": [vars(each) for each in advice],
             "audit": audited.as_dict(),
             "serving": vars(serving),
             "serving_prompt": {"text": text, "ids": ids},
@@ -107,9 +111,9 @@ def _memory(recipe: Recipe, folder: Path) -> tuple[Need | None, int]:
     """Give what training needs in memory, None where nothing says how large the model is, and what is free where it would run."""
     import torch
 
-    from dpo_cli.modeling.load import stated_size
     from dpo_cli.modeling.memory import need_of, size_of, stored_size
     from dpo_cli.modeling.precision import free_bytes
+    from dpo_cli.modeling.size import stated_size
 
     size = stored_size(folder) or stated_size(folder) or size_of(recipe.model.name)
     free = free_bytes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -76,11 +76,12 @@ def first_rows(found: Sequence[Inferred], model: str, n: int) -> tuple[Path, Pre
     from dpo_cli.modeling.hub import model_folder
     from dpo_cli.recipe.schema import Data, Model, Split
     from dpo_cli.train.draft import method_for
+    from dpo_cli.types import Diet
 
-    kind = methods.get(method_for({source.format.kind for source in found})).data
+    diet = Diet(methods.get(method_for({source.format.kind for source in found})).data)
     folder = model_folder(model, None, weights=False)
     tokenizer = load_tokenizer(Model(name=str(folder)))
     sources = [replace(source.source, limit=n) for source in found]
     with tempfile.TemporaryDirectory() as scratch:
         data = Data(train=sources, split=Split(eval=0.0), max_length=NO_LIMIT, cache=scratch)
-        return folder, tokenizer, load_data(data, tokenizer, kind)
+        return folder, tokenizer, load_data(data, tokenizer, diet)

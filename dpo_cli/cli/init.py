@@ -42,7 +42,7 @@ def init(
     found = infer_files(files, layout, columns, labels)
     from dpo_cli.cli.check import print_rows
     from dpo_cli.data.show import escaped
-    from dpo_cli.modeling.load import model_size
+    from dpo_cli.modeling.size import model_size
     from dpo_cli.train.draft import Plan, draft, this_machine
 
     folder, tokenizer, data = first_rows(found, model, SAMPLED_ROWS)

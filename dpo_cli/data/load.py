@@ -13,10 +13,10 @@ import numpy as np
 
 from dpo_cli.data import cache
 from dpo_cli.data.encode import Encoder
-from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, mismatched, pairs_of_ranking
+from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, last_turn, mismatched, pairs_of_ranking
 from dpo_cli.data.parse import parse_rows
 from dpo_cli.data.read import read_source
-from dpo_cli.data.reasons import Reason
+from dpo_cli.data.reasons import Note, Reason
 from dpo_cli.data.report import Report, SourceReport
 from dpo_cli.data.rows import Problems
 from dpo_cli.data.split import copies, pair_key, part_of, prompt_key, swapped_key
@@ -115,7 +115,7 @@ def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet =
     for item, (_, key, _) in zip(loaded, sources, strict=True):
         _check_kind(item, key, diet.kind, problems)
     problems.raise_any()
-    _encode(loaded, data, tokenizer, kind)
+    _encode(loaded, data, Encoder(tokenizer, data, whole_rows=diet.whole_rows), diet.kind)
     for item in loaded:
         _check_usable(item.report)
     return _as_eaten(_deal(loaded, data), diet, data.max_length)
@@ -144,9 +144,7 @@ def _check_kind(item: _Loaded, key: str, kind: DataKind, problems: Problems) -> 
     problems.add(f"{key}.path", what, f"another method.name ({eaters}), or other rows")
 
 
-def _encode(
-    loaded: Sequence[_Loaded], data: DataConfig, tokenizer: PreTrainedTokenizerBase, kind: DataKind
-) -> None:
+def _encode(loaded: Sequence[_Loaded], data: DataConfig, encoder: Encoder, kind: DataKind) -> None:
     """Fill in the rows of every source, from the cache where they are known."""
     digest = tokenizer_digest(encoder.tokenizer)
     folder = Path(data.cache) if data.cache else cache.default_folder()
@@ -167,7 +165,7 @@ def _keep(item: _Loaded, results: Sequence[Encoded], kind: DataKind) -> None:
     for example, result in zip(item.examples, results, strict=True):
         reason, rows = result.reason, list[DataRow]()
         if result.group is not None:
-            rows = _rows(example, result.group, item.source, kind)
+            rows = _rows(example, result, item.source, kind)
             # Of a ranking that makes no pair, all are rated alike, or too nearly so.
             reason = None if rows else Reason.TIE if item.source.min_gap is None else Reason.SMALL_GAP
         item.report.count(reason and str(reason), result.notes, example.source)
@@ -176,12 +174,14 @@ def _keep(item: _Loaded, results: Sequence[Encoded], kind: DataKind) -> None:
     item.report.describe([row.group for row in item.rows])
 
 
-def _rows(example: Example, group: TokenGroup, source: Source, kind: DataKind) -> list[DataRow]:
+def _rows(example: Example, encoded: Encoded, source: Source, kind: DataKind) -> list[DataRow]:
     """Give what a row of a file is trained on: itself, or the pairs of a ranking, which share prompt and keys."""
+    group, notes = encoded.group, encoded.notes
+    assert group is not None, "a dropped row is trained on by nothing"
     key, ratings, rows = prompt_key(example), example.ratings, list[DataRow]()
     if len(group.completions) < 3 and ratings is None:
         group = replace(group, label=example.label, margin=example.margin)
-        return [DataRow(example, group, source.path, key)]
+        return [DataRow(example, group, source.path, key, notes)]
     for better, worse in pairs_of_ranking(len(group.completions), kind, source.pairs):
         gap = None if ratings is None else ratings[better] - ratings[worse]
         same = np.array_equal(group.completions[better], group.completions[worse])
@@ -189,7 +189,7 @@ def _rows(example: Example, group: TokenGroup, source: Source, kind: DataKind) -
             continue
         texts = (example.completions[better], example.completions[worse])
         pair = replace(example, completions=texts, margin=gap, ratings=None)
-        rows.append(DataRow(pair, group.only([better, worse], margin=gap), source.path, key))
+        rows.append(DataRow(pair, group.only([better, worse], margin=gap), source.path, key, notes))
     return rows
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -22,12 +22,10 @@ from transformers import (
 )
 
 from dpo_cli.errors import ModelError, Problem
-from dpo_cli.methods._memory import Size
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import HEAD, start_head
 
 _WHERE = "model.name"
-_NO_LIMIT = 2**31
 
 
 def load_model(
@@ -124,34 +122,8 @@ def inspect_folder(folder: Path) -> None:
             "no *.safetensors weights; pickled weights are not read",
             "save it as safetensors first",
         )
-    _check_config(folder)
+    check_config(folder)
     check_generation_config(folder)
-
-
-class ModelSize(NamedTuple):
-    """What a config says of a model's size."""
-
-    weights: int
-    positions: int
-    """Longest row that the model was made for, in tokens."""
-
-
-def model_size(folder: Path) -> ModelSize:
-    """Give the size of the model in a folder; no weight is read.
-
-    Raises:
-        ModelError: no folder, or no config of a plain causal LM.
-    """
-    if not (folder / "config.json").is_file():
-        raise ModelError.of(
-            str(folder), "not a model folder: no config.json", "name the folder that holds it"
-        )
-    _check_config(folder)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    with quiet(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return ModelSize(sum(weight.numel() for weight in model.parameters()), positions or _NO_LIMIT)
 
 
 def check_generation_config(folder: Path) -> None:
@@ -173,8 +145,12 @@ def check_generation_config(folder: Path) -> None:
             ) from None
 
 
-def _check_config(folder: Path) -> None:
-    """Check that `config.json` is that of a plain causal LM which transformers itself has the code of."""
+def check_config(folder: Path) -> None:
+    """Check that `config.json` is that of a plain causal LM which transformers itself has the code of.
+
+    Raises:
+        ModelError: it is not.
+    """
     path = folder / "config.json"
     try:
         stated = json.loads(path.read_text())

@@ -18,8 +18,8 @@ from dpo_cli.data import show
 from dpo_cli.data.infer import Inferred
 from dpo_cli.data.kinds import FEEDS, WORDS
 from dpo_cli.errors import DataError
-from dpo_cli.modeling.load import ModelSize
 from dpo_cli.modeling.precision import choose_precision
+from dpo_cli.modeling.size import ModelSize
 from dpo_cli.recipe.interpolate import escaped
 from dpo_cli.recipe.yaml_marks import scalar
 from dpo_cli.types import DataKind, TokenGroup

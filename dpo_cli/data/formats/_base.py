@@ -12,9 +12,6 @@ from typing import Any
 from dpo_cli.data.reasons import Reason
 from dpo_cli.types import DataKind, Example, Message
 
-MARGIN = "margin"
-"""Column that every format of pairs may carry: by how much the chosen completion is better, in the data's own unit."""
-
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")
@@ -155,20 +152,6 @@ def label(row: Row, column: str) -> bool:
     if value not in (True, False):
         raise BadRow(f'"{column}" is {value!r}, not true or false (nor 1 or 0)')
     return bool(value)
-
-
-def margin(row: Row) -> float | None:
-    """Give by how much the chosen completion is better, where the row says so.
-
-    Raises:
-        BadRow: not a finite number.
-    """
-    value = row.get(MARGIN)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadRow(f'"{MARGIN}" is {_kind(value)}, not a finite number')
-    return float(value)
 
 
 def is_label(value: object) -> bool:
