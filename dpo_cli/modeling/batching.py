@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.shortage import naming_rows
 from dpo_cli.types import TokenGroup
 
 Sums = list[tuple[float, int]]
@@ -30,14 +31,18 @@ def score_groups(
         max_tokens: tokens of one batch; a longer group is a batch of its own.
         autocast: opens the precision to compute in.
         progress: called with the number of groups done since the last call.
+
+    Raises:
+        OutOfMemoryError: a batch does not fit.
     """
     results: list[Sums] = [[] for _ in groups]
     was_training = scorer.training
     scorer.eval()
     with torch.no_grad(), autocast():
         for members in _batches([group.n_tokens for group in groups], max_tokens):
-            row = scorer.layout([groups[member] for member in members])
-            _, total, tokens, _ = scorer(row)
+            chosen = [groups[member] for member in members]
+            with naming_rows(chosen):
+                _, total, tokens, _ = scorer(scorer.layout(chosen))
             sums = list(zip(total.tolist(), tokens.tolist(), strict=True))
             for member in members:
                 n_completions = len(groups[member].completions)

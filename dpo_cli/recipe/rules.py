@@ -16,8 +16,18 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 """What a run folder may be called: no separators, no leading dot or dash, nothing a terminal acts on."""
 
 INERT = ("name", "data.cache", "data.fail_on_leak", "reference.store", "log")
-INERT_TRAIN = ("output_dir", "resume", "eval_every", "save_every", "samples", "keep_last")
-"""Keys that say where things go and what is told, not what is computed: they do not enter the digest, so changing one finds the same run."""
+INERT_TRAIN = (
+    "output_dir",
+    "resume",
+    "eval_every",
+    "save_every",
+    "samples",
+    "keep_last",
+    "max_tokens_per_micro_batch",
+    "skip_nonfinite",
+)
+"""Keys that say where things go, what is told and how it is cut, not what is computed: they do not enter the digest, so changing one finds
+the same run. That is how a run goes on which ran out of memory or met a step that was not finite."""
 
 
 def problems(recipe: Recipe) -> list[Problem]:

@@ -209,6 +209,8 @@ class Train:
     """Folder of run folders; a relative one always means below the working directory, wherever the recipe lies."""
     resume: Annotated[str, Location("run"), MinLen(1)] = "auto"
     """auto continues this recipe's unfinished run, never starts another, a run folder continues that one."""
+    skip_nonfinite: Annotated[int, Ge(0)] = 0
+    """Steps with a loss or gradient that is not finite which a run may leave out, 0 or more; larger hides more of what is wrong with data or rate."""
     dropout: bool = False
     """Keep the model's own dropout in training; true adds noise to every log-prob."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from dpo_cli.errors import NumericsError, Problem
 from dpo_cli.modeling.batching import Sums
 from dpo_cli.reference.segments import Values
 from dpo_cli.reference.store import Store
@@ -71,6 +73,10 @@ def fill(
         ranks: the job's ranks.
         advance: told how many groups are done.
         clock: seconds, for tests.
+
+    Raises:
+        NumericsError: a log-prob is not finite; nothing of its portion is committed.
+        StorageError: the store cannot be written.
     """
     waiting = values.missing(groups)
     seed = ranks.from_main(f"{socket.gethostname()} {os.getpid()}")
@@ -108,11 +114,20 @@ def _scored(chunk: Sequence[TokenGroup], score_all: ScoreAll, advance: Callable[
 
     sums = score_all(chunk, own)
     advance(len(chunk) - done)  # what other ranks did
+    if bad := [
+        group.source for group, own_sums in zip(chunk, sums, strict=True) if not _are_finite(own_sums)
+    ]:
+        fix = "reference.precision=fp32, other weights, or leave these rows out"
+        raise NumericsError(Problem(row, "the reference's log-prob is not finite", fix) for row in bad)
     return {
         key: value
         for group, own_sums in zip(chunk, sums, strict=True)
         for key, value in zip(group.keys, own_sums, strict=True)
     }
+
+
+def _are_finite(sums: Sums) -> bool:
+    return all(math.isfinite(total) for total, _ in sums)
 
 
 def _order(longest_first: list[TokenGroup], world: int, rng: random.Random) -> list[TokenGroup]:

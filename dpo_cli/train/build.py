@@ -151,8 +151,11 @@ def _choose(
     """Choose path and token budget, or repeat what this run chose at its first start."""
     if chosen is None:
         chosen = runtime.from_main(_kept(run_dir) if runtime.is_main else None)
+    wanted = recipe.train.max_tokens_per_micro_batch
     if chosen is not None:
-        choices = Choices(**chosen)
+        choices = _with_budget(Choices(**chosen), wanted)
+        if runtime.is_main:
+            _keep(run_dir, choices)
         scorer.take(choices.path)
         runtime.precision = choices.precision
         torch.set_num_threads(choices.threads)
@@ -160,15 +163,27 @@ def _choose(
     found = choose_path(
         scorer, data.train, recipe.model.attention, runtime.autocast, runtime.precision == "fp32"
     )
-    wanted = recipe.train.max_tokens_per_micro_batch
     budget = token_budget(scorer.model, runtime.device, runtime.precision) if wanted == "auto" else wanted
     choices = runtime.from_main(
         Choices(found.path, runtime.precision, int(budget), torch.get_num_threads(), found.reason)
     )
     scorer.take(choices.path)
     if runtime.is_main:
-        commit(run_dir, CHOICES, json.dumps(asdict(choices), indent=1).encode() + b"\n")
+        _keep(run_dir, choices)
     return choices
+
+
+def _with_budget(choices: Choices, wanted: str | int) -> Choices:
+    """Take another token budget where the user now asks for one: a run that ran out of memory goes on with less."""
+    return choices if wanted == "auto" else replace(choices, token_budget=int(wanted))
+
+
+def _keep(run_dir: Path, choices: Choices) -> None:
+    try:
+        commit(run_dir, CHOICES, json.dumps(asdict(choices), indent=1).encode() + b"\n")
+    except OSError as error:
+        what = f"cannot be written: {error.strerror}"
+        raise StorageError.of(str(run_dir / CHOICES), what, "free some space") from None
 
 
 def _kept(run_dir: Path) -> dict[str, Any] | None:

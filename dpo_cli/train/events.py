@@ -12,7 +12,8 @@ from dpo_cli.evaluate.pairs import Evaluation
 from dpo_cli.metrics.sinks import Fanout
 from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.metrics.speed import peak_memory_gib
-from dpo_cli.train.loop import Run, check_finite
+from dpo_cli.train.loop import Run
+from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.saver import Saver
 from dpo_cli.train.signals import Signals, Wish
 from dpo_cli.train.status import Status
@@ -25,6 +26,7 @@ class LogEvent:
     sinks: Fanout
     console: ConsoleSink | None
     status: Status
+    finite: FiniteCheck
     every: int
 
     def after_step(self, run: Run) -> None:
@@ -35,16 +37,14 @@ class LogEvent:
             return
         values = run.meter.reduce(run.runtime.sum_over_ranks, run.runtime.gather)
         values |= run.speed.read() | {"train/epoch": run.step * run.recipe.train.batch_size / len(run.groups)}
-        if not run.runtime.is_main:
-            check_finite(values, run.step)
-            return
-        self.sinks.write(run.step, values)
-        self.status.step, self.status.state = run.step, "training"
-        self.status.train_seconds = run.speed.train_seconds
-        self.status.pairs_per_second = values.get("perf/pairs_per_sec")
-        self.status.peak_memory_gib = peak_memory_gib()
-        self.status.write()
-        check_finite(values, run.step)
+        if run.runtime.is_main:
+            self.sinks.write(run.step, values)
+            self.status.step, self.status.state = run.step, "training"
+            self.status.train_seconds = run.speed.train_seconds
+            self.status.pairs_per_second = values.get("perf/pairs_per_sec")
+            self.status.peak_memory_gib = peak_memory_gib()
+            self.status.write()
+        self.finite.look(run)
 
 
 @dataclass
@@ -82,6 +82,7 @@ class SaveEvent:
 
     saver: Saver
     signals: Signals
+    finite: FiniteCheck
     every: int
     """0: only what a signal asks for."""
 
@@ -90,6 +91,7 @@ class SaveEvent:
 
         Raises:
             StorageError: a checkpoint could not be written.
+            NumericsError: a step since the last log was not finite.
             Stopped: a signal asked for it, and the checkpoint is committed.
         """
         wish = run.runtime.highest(_FAILED if self.saver.poll() else self.signals.wish)
@@ -100,6 +102,7 @@ class SaveEvent:
         if not is_due and not wish:
             return
         began = time.monotonic()
+        self.finite.look(run)
         self.saver.save(run)
         self.signals.served()
         if wish == Wish.STOP:

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from dpo_cli.data.plan import examples_of_step, micro_batches
-from dpo_cli.errors import NumericsError
 from dpo_cli.methods._base import Method, annotated
 from dpo_cli.metrics.reduce import Meter
 from dpo_cli.metrics.speed import Speed
 from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.modeling.shortage import naming_rows
 from dpo_cli.recipe.schema import Recipe
+from dpo_cli.train.numerics import Trace, spread
 from dpo_cli.train.optim import learning_rate
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.types import Batch, LogProbs, LossOutput, TokenGroup, Unit, Want
@@ -66,13 +67,18 @@ class Run:
     """Optimizer steps done."""
     owes_eval: bool = False
     """Whether a stop put off the evaluation that was due after this step."""
+    traces: list[Trace] = field(default_factory=list)
+    """Of the steps that nobody has looked at yet; see `numerics.FiniteCheck`."""
+    n_skipped: int = 0
+    """Steps left out because they were not finite."""
 
 
 def fit(run: Run) -> None:
     """Train from `run.step` to the end.
 
     Raises:
-        NumericsError: a gradient was not finite (found at the next log step; the weights never saw it).
+        NumericsError: a loss or gradient was not finite (found at the next log step or checkpoint; the weights never saw it).
+        OutOfMemoryError: a micro-batch does not fit.
     """
     while run.step < run.total_steps:
         optimizer_step(run)
@@ -95,22 +101,23 @@ def optimizer_step(run: Run) -> None:
     want = run.method.wants(config)
     prepared = [run.method.prepare(Step(run, examples, bins), config)] if run.method.prepare else []
     run.model.train()
-    n_computed = 0
+    n_computed, losses = 0, []
     for number, members in enumerate(bins):
         batch = _batch(run, members, examples)
-        with run.runtime.sync_only(number == len(bins) - 1, run.model):
+        with run.runtime.sync_only(number == len(bins) - 1, run.model), naming_rows(batch.groups):
             row = run.scorer.layout(batch.groups, want)
             with run.runtime.autocast():
                 policy = score(run.model, row)
             out = _loss(run, policy, batch, prepared)
-            loss = normalised(out, units) * batch.weight
+            loss = spread(normalised(out, units) * batch.weight)
             # DDP averages gradients over ranks: times the world size, the mean becomes the sum.
             run.runtime.backward(loss * run.runtime.world)
         run.meter.add({f"train/{name}": values for name, values in out.metrics.items()}, batch.weight)
         run.meter.add_ranked({f"train/{name}": pair for name, pair in out.ranked.items()}, batch.weight)
-        run.meter.add_sum("train/loss", loss, 1 / (len(bins) * run.runtime.world))
+        losses.append(loss.detach())
         n_computed += row.n_computed
-    _update(run)
+    is_bad = _update(run)
+    _record(run, bins, losses, is_bad)
     tokens = sum(run.lengths[example] for example in examples)
     run.speed.add(run.step + 1, len(examples), tokens, max(tokens, n_computed * run.runtime.world))
 
@@ -191,31 +198,27 @@ class Step:
         return (run.runtime.sum_over_ranks(total) / len(self.examples)).float()
 
 
-def _update(run: Run) -> None:
-    """Clip and step; a gradient that is not finite changes no weight (AdamW skips it on the device)."""
+def _update(run: Run) -> Tensor:
+    """Clip and step; give whether the gradient was not finite, (): then no weight changes (AdamW skips it on the device)."""
     optim = run.recipe.optim
     norm = run.runtime.clip(run.model, optim.clip_norm)
-    is_bad = (~torch.isfinite(norm)).float()
+    is_bad = ~torch.isfinite(norm)
     lr = learning_rate(run.step, run.total_steps, optim)
     for group in run.optimizer.param_groups:
         group["lr"] = lr
-    run.optimizer.found_inf = is_bad  # type: ignore[attr-defined]
+    run.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    run.meter.add_sum("train/grad_norm", norm, 1)
+    run.meter.add_sum("train/grad_norm", norm.where(~is_bad, 0), (~is_bad).float())
     run.meter.add_sum("optim/clipped_frac", (norm > optim.clip_norm).float(), 1)
-    run.meter.add_sum("optim/nonfinite_frac", is_bad, 1)
+    run.meter.add_sum("optim/nonfinite_frac", is_bad.float(), 1)
     run.meter.add_sum("train/learning_rate", torch.full_like(norm, lr), 1)
+    return is_bad
 
 
-def check_finite(values: dict[str, float], step: int) -> None:
-    """Stop where a step of the window was not finite.
-
-    Raises:
-        NumericsError: naming the step at which it was seen.
-    """
-    if values.get("optim/nonfinite_frac", 0.0) > 0:
-        what = "the gradient was not finite in this logging window; those steps changed no weight"
-        raise NumericsError.of(
-            f"step {step}", what, "a smaller optim.lr, or train.precision=fp32; log.every=1 names the step"
-        )
+def _record(run: Run, bins: Sequence[Sequence[int]], losses: Sequence[Tensor], is_bad: Tensor) -> None:
+    """Count the step's loss, unless the step was left out, and keep what names its rows."""
+    share = (~is_bad).float() / (len(losses) * run.runtime.world)
+    for loss in losses:
+        run.meter.add_sum("train/loss", loss.where(~is_bad, 0), share)
+    run.traces.append(Trace(run.step, bins, losses, is_bad))

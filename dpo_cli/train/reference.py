@@ -120,8 +120,9 @@ def load_reference(
         scorer = Scorer(load_start(foreign or policy, len(tokenizer), storage).to(runtime.device))
     is_fp32 = runtime.precision == "fp32"
     scorer.take(choose_path(scorer, groups, recipe.model.attention, runtime.autocast, is_fp32).path)
-    budget = token_budget(scorer.model, runtime.device, runtime.precision)
-    return ReferenceModel(scorer, foreign or policy, recipe.reference.model or recipe.model.name, budget)
+    wanted = recipe.train.max_tokens_per_micro_batch
+    budget = token_budget(scorer.model, runtime.device, runtime.precision) if wanted == "auto" else wanted
+    return ReferenceModel(scorer, foreign or policy, recipe.reference.model or recipe.model.name, int(budget))
 
 
 def _check_vocabulary(recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -82,6 +82,7 @@ def restore(run: Run, parts: Parts, checkpoint: Checkpoint) -> list[str]:
         parts.reference.add(dict(zip(_keys(parts), zip(totals, tokens, strict=True), strict=True)))
     _restore_meter(run, state)
     run.step, run.owes_eval = checkpoint.step, bool(state.get("owes_eval"))
+    run.n_skipped = int(state.get("n_skipped", 0))
     id_file = parts.run_dir / ID_FILE
     if state.get("wandb_id") and run.runtime.is_main and not id_file.exists():
         id_file.write_text(state["wandb_id"] + "\n")
@@ -173,5 +174,6 @@ def _machine(parts: Parts) -> dict[str, Any]:
         "device": name,
         "threads": torch.get_num_threads(),
         "precision": parts.runtime.precision,
+        "max_tokens_per_micro_batch": parts.choices.token_budget,
         "random numbers": hashlib.blake2b(repr(drawn).encode(), digest_size=4).hexdigest(),
     }

@@ -18,6 +18,7 @@ from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.metrics.sinks.jsonl import JsonlSink
 from dpo_cli.metrics.sinks.wandb import WandbSink
 from dpo_cli.metrics.speed import Speed, peak_memory_gib
+from dpo_cli.modeling.shortage import naming_memory
 from dpo_cli.recipe.describe import to_yaml
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.reference.values import ReferenceValues
@@ -30,6 +31,7 @@ from dpo_cli.train.finish import Measured, measure_saved, save_model
 from dpo_cli.train.folder import CHECKPOINTS, Folder, choose_folder, create
 from dpo_cli.train.lock import locked
 from dpo_cli.train.loop import Run, fit
+from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.panel import Summary, show
 from dpo_cli.train.policy import advice
@@ -69,7 +71,8 @@ def train(loaded: Loaded, command: str) -> Status:
             at_end.enter_context(locked(folder.path))
             create(folder, loaded)
         at_end.enter_context(recorded(runtime, folder, loaded, command, signals))
-        _run(loaded, runtime, folder, command, signals)
+        with naming_memory(str(folder.path)):
+            _run(loaded, runtime, folder, command, signals)
     return folder.status
 
 
@@ -108,10 +111,11 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
     status.steps, status.step = run.total_steps, first_step
     saver = _saver(parts, status, checkpoint)
     evaluation = EvalEvent(parts.evaluate, sinks, recipe.train.eval_every if parts.data.eval else 0, signals)
+    finite = FiniteCheck(folder.path, recipe.train.skip_nonfinite)
     run.events = [
-        LogEvent(sinks, console, status, recipe.log.every),
+        LogEvent(sinks, console, status, finite, recipe.log.every),
         evaluation,
-        SaveEvent(saver, signals, recipe.train.save_every),
+        SaveEvent(saver, signals, finite, recipe.train.save_every),
     ]
     with closing(sinks), recorded(runtime, folder, loaded, command, signals):
         with signals.held():

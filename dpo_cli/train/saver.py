@@ -82,6 +82,7 @@ class Saver:
             "total_steps": run.total_steps,
             "meter": run.runtime.gather([run.meter.state()]),
             "owes_eval": run.owes_eval,
+            "n_skipped": run.n_skipped,
             "train_seconds": run.speed.train_seconds,
         }
         if run.runtime.is_main:

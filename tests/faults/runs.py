@@ -78,7 +78,7 @@ class Dpo:
         Args:
             argv: after `dpo`.
             cwd: working directory.
-            at: (function, n, signal): sent just before the n-th call.
+            at: (function, n, signal or errno): what happens just before the n-th call; see `zygote.happen_at`.
             limits: RLIMIT_* and their values.
             env: more environment.
         """
@@ -94,7 +94,8 @@ class Dpo:
         """End the warm process."""
         assert self._zygote.stdin is not None and self._zygote.stdout is not None
         self._zygote.stdin.close()
-        self._zygote.wait(30)
+        self._zygote.kill()
+        self._zygote.wait()
         self._zygote.stdout.close()
 
     def _ask(self, request: dict[str, Any]) -> None:
@@ -141,6 +142,13 @@ def status_of(output: Path) -> dict[str, Any]:
     """Give the status of the one run."""
     status: dict[str, Any] = json.loads((only_run(output) / "status.json").read_text())
     return status
+
+
+def flip_a_bit(path: Path, bit: int) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[bit // 8 % len(content)] ^= 1 << bit % 8
+    path.write_bytes(content)
 
 
 def committed(run_dir: Path) -> list[int]:

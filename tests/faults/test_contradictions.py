@@ -11,6 +11,7 @@ from dpo_cli.cli.app import main
 from dpo_cli.recipe.load import load
 from dpo_cli.train.events import SaveEvent
 from dpo_cli.train.loop import fit
+from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.saver import Saver
 from dpo_cli.train.signals import Signals
 from tests.train.small import small_run
@@ -117,7 +118,7 @@ def test_fault_066_checkpoints_count_steps_however_a_step_is_accumulated(tmp_pat
     run, _ = small_run(tmp_path, "train.max_steps=5", token_budget=budget)
     folder = tmp_path / "checkpoints"
     saver = Saver(folder, keep_last=9, facts={}, extra={})
-    run.events = [SaveEvent(saver, Signals(), every=2)]
+    run.events = [SaveEvent(saver, Signals(), FiniteCheck(tmp_path, 0), every=2)]
     fit(run)
     saver.join()
 

@@ -60,6 +60,7 @@ def test_fault_019_sigterm_in_any_phase_is_continued_to_the_same_end(
     assert outcome(only_run(output)) == oracle
 
 
+@pytest.mark.slow
 def test_a_stop_is_saved_at_the_end_of_its_step_though_checkpoints_are_off(
     dpo: Dpo, tiny: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ Reads a JSON object a line (`argv`, `cwd`, `out`, `at`, `limits`, `env`), answer
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -27,18 +28,28 @@ WARM = (
 )
 
 
-def send_at(target: str, call: int, name: str) -> None:
-    """Send this process a signal just before the n-th call of `package.module.function`, counted from 1."""
-    module_name, _, attribute = target.rpartition(".")
+def happen_at(target: str, call: int, what: str) -> None:
+    """Let something happen just before the n-th call of a function, counted from 1: a signal to this process, or an error of the system.
+
+    Args:
+        target: `package.module.function`, and after a `?` what the arguments of a call that counts contain.
+        call: n.
+        what: name of a signal or of an errno.
+    """
+    path, _, part = target.partition("?")
+    module_name, _, attribute = path.rpartition(".")
     module = importlib.import_module(module_name)
     wrapped: Callable[..., Any] = getattr(module, attribute)
     calls = 0
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
-        calls += 1
-        if calls == call:
-            os.kill(os.getpid(), signal.Signals[name])
+        calls += part in repr(args)
+        if calls == call and part in repr(args):
+            if not what.startswith("SIG"):
+                number = getattr(errno, what)
+                raise OSError(number, os.strerror(number))
+            os.kill(os.getpid(), signal.Signals[what])
         return wrapped(*args, **kwargs)
 
     setattr(module, attribute, counted)
@@ -51,8 +62,8 @@ def become_dpo(request: dict[str, Any]) -> int:
         os.dup2(handle, number)
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
-    for target, call, name in request["at"]:
-        send_at(target, call, name)
+    for target, call, what in request["at"]:
+        happen_at(target, call, what)
     for name, value in request["limits"].items():
         limit = getattr(resource, name)
         resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))

@@ -11,7 +11,7 @@ import pytest
 from dpo_cli.data import formats
 from dpo_cli.data.infer import Inferred
 from dpo_cli.errors import DataError
-from dpo_cli.modeling.load import ModelSize
+from dpo_cli.modeling.size import ModelSize
 from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Recipe, Source
 from dpo_cli.train.draft import Machine, Plan, draft, method_for
