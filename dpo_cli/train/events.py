@@ -39,6 +39,8 @@ class LogEvent:
         values |= run.speed.read() | {"train/epoch": run.step * run.recipe.train.batch_size / len(run.groups)}
         if run.runtime.is_main:
             self.sinks.write(run.step, values)
+            if self.console is not None:
+                self.status.notes = self.console.noted  # the list itself: the last evaluation may add to it
             self.status.step, self.status.state = run.step, "training"
             self.status.train_seconds = run.speed.train_seconds
             self.status.pairs_per_second = values.get("perf/pairs_per_sec")

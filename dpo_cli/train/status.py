@@ -38,6 +38,8 @@ class Status:
     peak_memory_gib: float | None = None
     eval: dict[str, Any] | None = None
     """`accuracy`, `ci`, `n`, `margin`, `loss`, `longer_wins` and `axis` (see `evaluate/axis.py`) on the held-out rows; null without any."""
+    notes: list[str] = field(default_factory=list)
+    """What the curves said on the way (a gradient spike, margins that saturate), each with its evidence and the next action."""
     margins: dict[str, float] = field(default_factory=dict)
     """Mean held-out margin as `trained`, as `saved` and as a server loads it in `bf16`."""
 

@@ -86,10 +86,57 @@ def test_an_accuracy_that_length_explains_is_named(accuracy, longer, told):
     assert [note.what for note in notes(rows, 1000)] == ["length explains the accuracy"] * told
 
 
-def test_at_most_two_notes_the_pressing_first():
+def test_the_pressing_note_comes_first():
     rows = _rows(STEPS, margin=lambda s: 2.0, chosen=lambda s: -2.0, rejected=lambda s: -22.0)
     rows[-1] |= {"eval/rewards/accuracies": 0.6, "eval/longer_wins": 0.65}
     assert [note.what for note in notes(rows, 1000)] == [
         "margin past 1 early",
         "length explains the accuracy",
+        "both log-probs fall while the margin rises",
     ]
+
+
+def _whats(rows, steps=1000):
+    return [note.what for note in notes(rows, steps)]
+
+
+def test_a_spike_needs_logs_before_it_and_a_step_that_was_clipped():
+    calm = [{"step": step, "train/grad_norm": 1.0 + step % 3 / 10} for step in range(1, 9)]
+    spike = {"step": 9, "train/grad_norm": 40.0, "train/loss": 2.0}
+    assert "1.1 is usual" in notes([*calm, spike], 1000)[0].evidence
+    assert _whats([*calm[:4], spike]) == []
+    assert _whats([*calm, {**spike, "optim/clipped_frac": 0.0}]) == []
+    after = [{"step": step, "train/grad_norm": 1.0} for step in range(10, 15)]
+    assert _whats([*calm, spike, *after[:4]]) == ["gradient spike"]
+    assert _whats([*calm, spike, *after]) == []
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "told"),
+    [
+        ([0.51, 0.49, 0.50, 0.52], True),
+        ([0.56, 0.57, 0.55, 0.56], False),  # little, but more than a coin's
+        ([0.75, 0.25, 0.50, 0.625], True),  # a batch of 8 a log: 0.53 is within its noise
+        ([0.0, 1.0, 0.0, 1.0], False),  # a batch of one: says nothing yet
+        ([0.44, 0.43, 0.45, 0.44], False),
+    ],
+)
+def test_an_accuracy_is_a_coins_within_its_noise(accuracies, told):
+    rows = [
+        {"step": 10 * i, "train/rewards/accuracies": accuracies[i % 4], "train/rewards/margins": 0.1}
+        for i in range(30)
+    ]
+    assert _whats(rows) == ["accuracy stuck at 0.5"] * told
+    assert _whats(rows[:15]) == []  # young
+    assert _whats([{**row, "train/rewards/margins": 0.0} for row in rows]) == ["margin stuck near 0"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"), [(0.46, 0.55, True), (0.51, 0.60, False), (0.3, 0.7, False)]
+)
+def test_a_held_out_accuracy_is_a_coins_where_its_interval_is_narrow_and_holds_one_half(low, high, told):
+    rows = [
+        {"step": 10 * i, "train/rewards/accuracies": 0.9, "train/rewards/margins": 0.4} for i in range(30)
+    ]
+    rows[-1] |= {"eval/rewards/accuracies_ci_lo": low, "eval/rewards/accuracies_ci_hi": high}
+    assert _whats(rows) == ["held-out accuracy stuck at 0.5"] * told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,9 +45,10 @@ def small_run(
     n: int = 24,
     path: str = "packed",
     dropout: float = 0.0,
+    rows: Sequence[dict[str, str]] = (),
 ) -> tuple[Run, Recorder]:
-    """Give a run of a tiny Llama on synthetic pairs in batches of 8, and what it logs; nothing is trained yet."""
-    write_jsonl(folder / "rows.jsonl", pair_rows(n))
+    """Give a run of a tiny Llama on `rows`, or n synthetic pairs, in batches of 8, and what it logs; nothing is trained yet."""
+    write_jsonl(folder / "rows.jsonl", rows or pair_rows(n))
     (folder / "small.yaml").write_text(
         "model: {name: nowhere}\n"
         "data: {train: [{path: rows.jsonl}], split: {eval: 0.0}}\n"

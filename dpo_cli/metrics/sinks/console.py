@@ -40,6 +40,8 @@ SPARK_LOGS = 16
 FULL_WIDTH = 80
 """Narrower terminals lose the sparkline, then the interval."""
 CI_WIDTH = 64
+NOTES = 2
+"""Notes that the view shows at once, the most pressing ones."""
 
 
 class ConsoleSink:
@@ -55,6 +57,9 @@ class ConsoleSink:
         self._latest: dict[str, float] = {}
         self._eval_step: float | None = None
         self._notes: list[health.Note] = []
+        self.noted: list[str] = []
+        """Every note of the run, as it was when it came up first; grows while the run goes on."""
+        self._seen: set[str] = set()
         self._step = 0
         self._began_s = self._eta_at_s = clock()
         self._eta_s: float | None = None
@@ -112,7 +117,7 @@ class ConsoleSink:
         from rich.text import Text
 
         table = [self._table()] if self._rows else []
-        return Group(self._bar(), *table, *(Text(f"note: {note}") for note in self._notes))
+        return Group(self._bar(), *table, *(Text(f"note: {note}") for note in self._notes[:NOTES]))
 
     def _bar(self) -> RenderableType:
         from rich.progress_bar import ProgressBar
@@ -170,6 +175,10 @@ class ConsoleSink:
         if any(name.startswith("eval/") for name in values):
             self._eval_step = step
         self._notes = health.notes(self._rows, self._info.steps)
+        for note in self._notes:
+            if note.what not in self._seen:
+                self._seen.add(note.what)
+                self.noted.append(str(note))
 
     def _print_lines(self, step: int, values: Mapping[str, float]) -> None:
         assert self._info is not None, "start comes first"

@@ -1,0 +1,106 @@
+"""Runs that go wrong without stopping: the warning comes from real curves, with its evidence, and stays in `status.json`."""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dpo_cli.data.plan import examples_of_step
+from dpo_cli.metrics.sinks import Fanout, RunInfo
+from dpo_cli.metrics.sinks.console import ConsoleSink
+from dpo_cli.recipe.load import load
+from dpo_cli.train.events import LogEvent
+from dpo_cli.train.loop import fit
+from dpo_cli.train.run import train
+from dpo_cli.train.status import Status, read_status
+from tests.fakes import pair_rows, write_jsonl, write_model
+from tests.train.small import small_run
+
+Rows = list[dict[str, str]]
+
+
+def noted(folder: Path, rows: Rows, *overrides: str) -> dict[str, str]:
+    """Train a tiny model on the rows, in batches of 8 and a log a step; give the notes that its `status.json` keeps."""
+    run, _ = small_run(folder, *overrides, rows=rows)
+    file, status = io.StringIO(), Status(str(folder), "digest")
+    console = ConsoleSink(Console(file=file, width=200, _environ={}))
+    console.start(RunInfo("run", folder, steps=run.total_steps))
+    run.events = [LogEvent(Fanout([console]), console, status, every=1)]
+    fit(run)
+    kept = read_status(folder)
+
+    assert kept is not None
+    assert all(file.getvalue().count(f"note: {note}\n") == 1 for note in kept.notes), "printed once"
+    return dict(note.split(": ", 1) for note in kept.notes)
+
+
+def turned(rows: Rows, seed: int = 0) -> Rows:
+    """Give the pairs with every second label wrong, by lot."""
+    rng = random.Random(seed)
+    return [
+        {**row, "chosen": row["rejected"], "rejected": row["chosen"]} if rng.random() < 0.5 else row
+        for row in rows
+    ]
+
+
+def test_fault_081_a_gradient_spike_is_told_with_its_step(tmp_path: Path) -> None:
+    rows = pair_rows(96)
+    settings = ("train.epochs=1", "data.max_length=2048", "optim.lr=1e-4")
+    calm = noted(tmp_path / "calm", rows, *settings)
+    outlier = examples_of_step(8, 96, 8, 0)[0]  # a row of the ninth step
+    rows[outlier] = {"prompt": "Sing", "chosen": "la " * 300, "rejected": "no " * 300}
+    told = noted(tmp_path / "spike", rows, *settings)
+
+    assert "gradient spike" not in calm
+    assert "at step 9, " in told["gradient spike"]
+    assert "look for rows unlike the rest (very long, repeating) and lower optim.lr" in told["gradient spike"]
+
+
+def test_fault_081_margins_that_saturate_are_told_with_the_gradient_that_is_left(tmp_path: Path) -> None:
+    settings = ("train.epochs=24", "optim.lr=5e-3")
+    told = noted(tmp_path / "long", pair_rows(16), *settings)
+    short = noted(tmp_path / "short", pair_rows(16), *settings, "train.max_steps=10")
+
+    assert "training accuracy 1.000, margin +" in told["margins saturated"]
+    assert "fewer train.epochs or a lower optim.lr" in told["margins saturated"]
+    assert "margins saturated" not in short
+
+
+def test_fault_081_an_accuracy_of_a_coin_is_told_once_something_moves(tmp_path: Path) -> None:
+    rows, settings = pair_rows(240), ("train.epochs=1", "optim.lr=1e-3")
+    told = noted(tmp_path / "mixed", turned(rows), *settings)
+    right = noted(tmp_path / "right", rows, *settings)
+    still = noted(tmp_path / "still", turned(rows), "train.epochs=1", "optim.lr=1e-9")
+
+    assert " over the last 20 logs, after " in told["accuracy stuck at 0.5"]
+    assert "labels may be mixed up" in told["accuracy stuck at 0.5"]
+    assert "accuracy stuck at 0.5" not in right
+    # Where nothing moves, that is the news.
+    assert "accuracy stuck at 0.5" not in still
+    assert "raise optim.lr or the steps" in still["margin stuck near 0"]
+
+
+def test_fault_081_rows_learnt_by_heart_are_told_by_the_last_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tmp_path / "tiny")
+    write_jsonl(tmp_path / "rows.jsonl", turned(pair_rows(8)))
+    write_jsonl(tmp_path / "held.jsonl", turned(pair_rows(160, seed=1), seed=1))
+    (tmp_path / "r.yaml").write_text(
+        "model: {name: ./tiny}\n"
+        "data: {train: [{path: rows.jsonl}], eval: [{path: held.jsonl}], cache: tokens}\n"
+        "reference: {store: store}\n"
+        "optim: {lr: 1e-2, warmup: 0, schedule: constant}\n"
+        "train: {batch_size: 8, epochs: 40, precision: fp32, samples: 0, save_every: 0, eval_every: 0}\n"
+        "log: {every: 1}\n"
+    )
+    status = train(load(str(tmp_path / "r.yaml"), [f"train.output_dir={tmp_path}/runs"]), "dpo train")
+    kept = read_status(Path(status.run_dir))
+    (told,) = (note for note in kept.notes if note.startswith("held-out accuracy stuck at 0.5: "))
+
+    assert "it learns rows by heart" in told
+    assert f"note: {told}" in capsys.readouterr().err
