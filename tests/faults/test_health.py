@@ -15,6 +15,7 @@ from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.recipe.load import load
 from dpo_cli.train.events import LogEvent
 from dpo_cli.train.loop import fit
+from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.run import train
 from dpo_cli.train.status import Status, read_status
 from tests.fakes import pair_rows, write_jsonl, write_model
@@ -29,7 +30,7 @@ def noted(folder: Path, rows: Rows, *overrides: str) -> dict[str, str]:
     file, status = io.StringIO(), Status(str(folder), "digest")
     console = ConsoleSink(Console(file=file, width=200, _environ={}))
     console.start(RunInfo("run", folder, steps=run.total_steps))
-    run.events = [LogEvent(Fanout([console]), console, status, every=1)]
+    run.events = [LogEvent(Fanout([console]), console, status, FiniteCheck(folder, 0), every=1)]
     fit(run)
     kept = read_status(folder)
 
