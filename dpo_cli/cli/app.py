@@ -13,6 +13,7 @@ import typer
 from dpo_cli import __version__
 from dpo_cli.cli import cache, recipes
 from dpo_cli.cli.audit import audit
+from dpo_cli.cli.chat import chat
 from dpo_cli.cli.check import check
 from dpo_cli.cli.env import env
 from dpo_cli.cli.export import export
@@ -36,6 +37,7 @@ app.command(short_help="Align a model as a recipe says.")(train)
 app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
 app.command(short_help="Check everything short of loading weights.")(check)
 app.command(short_help="Write a run's model for servers.")(export)
+app.command(short_help="Talk to a trained model.")(chat)
 app.command(short_help="Find what is wrong with preferences as data.")(audit)
 app.command(short_help="Print rows token by token, as they are scored.")(peek)
 app.add_typer(cache.app, name="cache", short_help="List, verify, clean and exchange reference log-probs.")

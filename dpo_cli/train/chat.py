@@ -1,0 +1,133 @@
+"""`dpo chat`: a conversation with a trained model, and with what it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation.streamers import TextStreamer
+
+from dpo_cli.data.tokenizer import load_tokenizer
+from dpo_cli.errors import ModelError, RecipeError
+from dpo_cli.modeling.hub import model_start
+from dpo_cli.recipe.load import load
+from dpo_cli.recipe.schema import Model
+from dpo_cli.train.policy import load_start
+
+Turn = dict[str, str]
+
+
+@dataclass(eq=False)
+class Speaker:
+    """A model that answers, and the conversation as it knows it."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    turns: list[Turn]
+
+    def answer(self, config: GenerationConfig, seed: int, write: Callable[[str], None]) -> str:
+        """Answer the last turn, handing on text as it comes; give all of it."""
+        rendered: Any = self.tokenizer.apply_chat_template(
+            self.turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        )
+        ids = rendered["input_ids"].to(self.model.device)
+        torch.manual_seed(seed)
+        generate: Any = self.model.generate
+        with torch.no_grad():
+            out = generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=config,
+                streamer=_Lines(self.tokenizer, write),
+            )
+        text = str(self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+        self.turns.append({"role": "assistant", "content": text})
+        return text
+
+
+class _Lines(TextStreamer):
+    """transformers' streamer with another end: text goes to a function, not to the screen."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, write: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._write = write
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Hand on text that no later token changes."""
+        self._write(text)
+
+
+def speakers(name: str, against: str | None, system: str | None) -> list[Speaker]:
+    """Load who answers: the model, and beside it what it is held against.
+
+    Args:
+        name: a run's folder, a model's, an adapter's, or a hub id.
+        against: another one, or `reference`: the model that the run started from.
+        system: a system prompt for all.
+
+    Raises:
+        ModelError: it cannot be loaded, gives scores instead of answers, or has no chat template.
+        RecipeError: `reference` of what is no run.
+    """
+    names = {name: name} if against is None else {name: name, against: _meant(name, against)}
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    found = []
+    for told, place in names.items():
+        start = model_start(place, None, weights=True, key=told)
+        tokenizer = load_tokenizer(Model(name=str(start.tokenizer)))
+        if not tokenizer.chat_template:
+            raise ModelError.of(told, "has no chat template", "a model that was made for conversations")
+        model: PreTrainedModel = load_start(start, len(tokenizer)).to(device)  # type: ignore[arg-type]
+        model.config.use_cache = True
+        found.append(
+            Speaker(told, model, tokenizer, [{"role": "system", "content": system}] if system else [])
+        )
+    return found
+
+
+def generation(speaker: Speaker, temperature: float, max_tokens: int) -> GenerationConfig:
+    """Give how a speaker answers: greedily at temperature 0, until one of the tokens that its model says end an answer."""
+    stated = speaker.model.generation_config
+    ends = stated.eos_token_id if stated is not None else None
+    sampling: dict[str, Any] = {"temperature": temperature} if temperature > 0 else {}
+    return GenerationConfig(
+        do_sample=temperature > 0,
+        max_new_tokens=max_tokens,
+        eos_token_id=speaker.tokenizer.eos_token_id if ends is None else ends,
+        pad_token_id=speaker.tokenizer.eos_token_id,
+        **sampling,
+    )
+
+
+def converse(
+    everyone: Sequence[Speaker],
+    question: str,
+    temperature: float,
+    max_tokens: int,
+    seed: int,
+    write: Callable[[str], None],
+) -> None:
+    """Ask everyone the same, one after the other; each goes on with its own conversation."""
+    for speaker in everyone:
+        if len(everyone) > 1:
+            write(f"[{speaker.name}] ")
+        speaker.turns.append({"role": "user", "content": question})
+        speaker.answer(generation(speaker, temperature, max_tokens), seed, write)
+        write("\n")
+
+
+def _meant(name: str, against: str) -> str:
+    if against != "reference":
+        return against
+    recipe = Path(name) / "recipe.yaml"
+    if not recipe.is_file():
+        raise RecipeError.of(
+            "--against", f"'{name}' is no run that a reference belongs to", "a run's folder, or a model"
+        )
+    resolved = load(str(recipe)).recipe
+    return resolved.reference.model or resolved.model.name
