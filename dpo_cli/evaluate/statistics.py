@@ -12,7 +12,9 @@ LEVEL = 0.95
 Interval = tuple[float, float]
 
 
-def accuracy_interval(correct: np.ndarray, clusters: Sequence[str]) -> Interval | None:
+def accuracy_interval(
+    correct: np.ndarray, clusters: Sequence[str], weights: np.ndarray | None = None
+) -> Interval | None:
     """Give the 95% interval of a share: a bootstrap over prompts.
 
     Where every prompt has the same share (all right, say) the bootstrap has no width; then it is Wilson's
@@ -21,11 +23,12 @@ def accuracy_interval(correct: np.ndarray, clusters: Sequence[str]) -> Interval 
     Args:
         correct: 1, 0 or, for a tie, a value between, (n,).
         clusters: the prompt of each row, (n,).
+        weights: see `mean_interval`.
 
     Returns:
         (low, high); None with fewer than two prompts.
     """
-    interval = mean_interval(correct, clusters)
+    interval = mean_interval(correct, clusters, weights)
     if interval is None or interval[0] < interval[1]:
         return interval
     from scipy.stats import binomtest
@@ -35,10 +38,17 @@ def accuracy_interval(correct: np.ndarray, clusters: Sequence[str]) -> Interval 
     return float(wilson.low), float(wilson.high)
 
 
-def mean_interval(values: np.ndarray, clusters: Sequence[str]) -> Interval | None:
+def mean_interval(
+    values: np.ndarray, clusters: Sequence[str], weights: np.ndarray | None = None
+) -> Interval | None:
     """Give the 95% percentile bootstrap interval, over prompts, of the mean of (n,) values.
 
     None with fewer than two prompts.
+
+    Args:
+        values: (n,).
+        clusters: the prompt of each row, (n,).
+        weights: what each value counts in the mean, above 0, (n,); None: all the same.
     """
     assert len(values) == len(clusters), "one prompt a value"
     _, cluster = np.unique(np.asarray(clusters, dtype=object), return_inverse=True)
@@ -46,8 +56,9 @@ def mean_interval(values: np.ndarray, clusters: Sequence[str]) -> Interval | Non
         return None
     from scipy.stats import bootstrap
 
-    counts = np.bincount(cluster)
-    sums = np.bincount(cluster, weights=values)
+    weights = np.ones(len(values)) if weights is None else weights
+    counts = np.bincount(cluster, weights=weights)
+    sums = np.bincount(cluster, weights=weights * values)
     if np.ptp(sums / counts) == 0:
         mean = float(sums[0] / counts[0])
         return mean, mean
