@@ -37,9 +37,9 @@ def baselines(groups: Sequence[TokenGroup], reference: np.ndarray | None = None)
     if reference is None:
         return Baselines(longer, 1 - longer)
     totals = np.asarray(reference, dtype=np.float64).reshape(-1, 2)
-    return Baselines(longer, 1 - longer, _first_wins(totals), _first_wins(totals / lengths))
+    return Baselines(longer, 1 - longer, first_wins(totals), first_wins(totals / lengths))
 
 
-def _first_wins(scores: np.ndarray) -> float:
+def first_wins(scores: np.ndarray) -> float:
     """Give the share of (n, 2) rows whose first score is larger, ties half."""
     return float(np.mean((scores[:, 0] > scores[:, 1]) + 0.5 * (scores[:, 0] == scores[:, 1])))

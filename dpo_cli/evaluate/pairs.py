@@ -90,7 +90,7 @@ def evaluate_pairs(
         config: the method's knobs.
         tie: margins of at most so much per reward unit are ties: differences that arithmetic alone makes.
     """
-    loss, metrics = _judged(annotated(policy, groups), reference, method, config)
+    loss, metrics = judged(annotated(policy, groups), reference, method, config)
     margins = metrics["rewards/margins"].double().numpy()
     correct = (margins > tie).astype(np.float64)
     # A reward model gives scores, no log-probs.
@@ -109,7 +109,7 @@ def evaluate_pairs(
     )
 
 
-def _judged(
+def judged(
     scored: LogProbs, reference: LogProbs | None, method: Method, config: Any
 ) -> tuple[float, dict[str, Tensor]]:
     """Give a method's loss and its metrics on pairs; one that eats no pairs gets of each what it would train on."""

@@ -18,7 +18,7 @@ from dpo_cli.recipe.find import find, shipped
 from dpo_cli.recipe.interpolate import interpolate
 from dpo_cli.recipe.overrides import apply
 from dpo_cli.recipe.schema import Recipe
-from dpo_cli.recipe.yaml_marks import MAX_BYTES, Key, Tree, dotted, parse
+from dpo_cli.recipe.yaml_marks import MAX_BYTES, Key, Mark, Tree, dotted, parse
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,20 @@ def load(
         RecipeError: everything that is wrong with it, with the file and line of each.
     """
     path = Path(os.path.abspath(find(recipe)))
-    tree = _read_chain(path, ())
+    return _checked(_read_chain(path, ()), path, overrides)
+
+
+def load_values(values: dict[str, Any], name: str, overrides: Sequence[str]) -> Loaded:
+    """Give the recipe of plain values, such as a model's name alone, with overrides; `name` stands for the file in messages.
+
+    Raises:
+        RecipeError: as `load`.
+    """
+    folder = Path.cwd()
+    return _checked(Tree(values, {(): Mark(name, folder)}), folder / name, overrides)
+
+
+def _checked(tree: Tree, path: Path, overrides: Sequence[str]) -> Loaded:
     problems = apply(tree, overrides, Path.cwd())
     problems += interpolate(tree)
     result = recipe_of(tree, problems)

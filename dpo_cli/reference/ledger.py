@@ -10,7 +10,7 @@ from typing import Any
 
 from dpo_cli.reference import spot
 from dpo_cli.reference.segments import Values
-from dpo_cli.reference.store import Store
+from dpo_cli.reference.store import VERSION, Store
 from dpo_cli.reference.trust import open_store
 from dpo_cli.types import TokenGroup
 
@@ -78,3 +78,13 @@ def open_ledger(
         return Ledger(pin.folder, name, pinned, None, pin, pinned)
     store = open_store(root, name, about)
     return Ledger(store.folder, name, store.read(wanted) | pinned, store, pin, pinned)
+
+
+def pinned_values(groups: Sequence[TokenGroup], run_dir: Path) -> Values | None:
+    """Give what a run pinned for these groups, which needs no reference model; None where that is not all, or not of one reference."""
+    found = [path.name for path in (run_dir / PIN / f"v{VERSION}").glob("*") if path.is_dir()]
+    if len(found) != 1:
+        return None
+    wanted = {key for group in groups for key in group.keys}
+    pinned = Store(run_dir / PIN, found[0], {}).read(wanted)
+    return pinned if wanted <= pinned.keys() else None

@@ -1,0 +1,116 @@
+"""`dpo eval`: how good a model is on held-out pairs, how sure that is, and what explains it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from dpo_cli.train.measure import Measured, Part
+    from dpo_cli.train.subject import Subject
+
+
+def evaluate(
+    target: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL|RECIPE", help="Run folder, model folder, hub id or recipe.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="KEY=VALUE, as in `data.eval=[{path: pairs.jsonl}]`.")
+    ] = None,
+    split: Annotated[
+        Literal["eval", "test"], typer.Option(help="Which held-out rows; `test` for one final measurement.")
+    ] = "eval",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for eval.json and pairs.parquet; a run has its own.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Measure a model on held-out pairs: accuracy with its interval, calibration, what length explains, drift from the reference."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
+    from dpo_cli.metrics import terminal
+    from dpo_cli.train.runtime import Runtime
+    from dpo_cli.train.subject import subject_of
+
+    subject = subject_of(target, overrides or [])
+    runtime = Runtime(subject.recipe.train.precision)
+    try:
+        measured, folder = measure_and_keep(subject, split, out, runtime)
+    finally:
+        runtime.close()
+    if not runtime.is_main:
+        return
+    if as_json:
+        print(json.dumps(measured.facts))
+        return
+    print("\n".join(lines(measured.facts)))
+    kept = (
+        f"files              {folder}: eval.json  pairs.parquet"
+        if folder
+        else "nothing kept: --out FOLDER keeps rows"
+    )
+    terminal.say(terminal.console(), kept)
+
+
+def measure_and_keep(
+    subject: Subject, split: Part, out: Path | None, runtime: Any
+) -> tuple[Measured, Path | None]:
+    """Measure, and write the results into the run's folder or `out`; give that folder, None where there is none."""
+    from dpo_cli.train.measure import measure
+    from dpo_cli.train.results import EVAL, write_results
+
+    measured = measure(subject, split, runtime)
+    own = subject.run / EVAL / subject.result_name(split) if subject.run else None
+    folder = out or own
+    if folder is not None and runtime.is_main:
+        write_results(measured.rows, measured.facts, folder)
+    return measured, folder
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """Say the figures, one subject a line."""
+    lengths = [f"{name} {share(each)} (n={each['n']:,})" for name, each in facts["by_length"].items()]
+    counts = f"n={facts['n']:,} over {facts['prompts']:,} prompts   ties {facts['ties']:,}"
+    margin = f"{facts['margin']:+.4g}{interval(facts['margin_ci'], '+.4g')}"
+    told = [
+        f"{facts['what']:<18} {share(facts)}   {counts}",
+        f"{'margin':<18} {margin}   calibration ECE {facts['ece']:.3f}",
+        f"{'needs no training':<18} {_baselines(facts['baselines'])}",
+        f"{'by length':<18} {'   '.join(lengths)}",
+        f"{'length-matched':<18} {share(facts['length_matched'])}   (longer wins: 0.5 here)",
+    ]
+    if (moved := facts["drift"]) is not None:
+        told.append(
+            f"{'drift':<18} log-ratio to the reference: chosen {moved['chosen']:+.3g}, rejected {moved['rejected']:+.3g} nats"
+        )
+    if len(facts["sets"]) > 1:
+        told += [
+            f"{'set ' + name:<18} {share(each)}   n={each['n']:,}" for name, each in facts["sets"].items()
+        ]
+    told.append(f"{'compared with':<18} {facts['reference'] or 'no reference'}   {facts['form']}")
+    return [*told, *([f"note: {facts['left_out']}"] if facts["left_out"] else [])]
+
+
+def share(facts: dict[str, Any]) -> str:
+    """Write an accuracy and its interval."""
+    if facts["accuracy"] is None:
+        return "-"
+    return f"{facts['accuracy']:.3f}{interval(facts['ci'], '.3f')}"
+
+
+def interval(ci: Any, spec: str) -> str:
+    """Write an interval behind its figure; nothing where there is none."""
+    return f" [{ci[0]:{spec}}, {ci[1]:{spec}}]" if ci else ""
+
+
+def _baselines(found: dict[str, float | None]) -> str:
+    names = {
+        "longer_wins": '"longer wins"',
+        "shorter_wins": '"shorter wins"',
+        "reference_sum": "reference by sum",
+        "reference_mean": "per token",
+    }
+    return "   ".join(f"{names[name]} {value:.3f}" for name, value in found.items() if value is not None)

@@ -1,0 +1,137 @@
+"""The results of `dpo eval` on disk, and what run folders say of themselves: what `dpo compare` and `dpo runs` read."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_cli.errors import StorageError
+from dpo_cli.evaluate.rows import FILE_NAME, PairRows, read_rows, write_rows
+from dpo_cli.metrics.sinks.jsonl import FILE_NAME as METRICS
+from dpo_cli.metrics.sinks.jsonl import read_metrics
+from dpo_cli.train.status import FILE_NAME as STATUS
+from dpo_cli.train.status import Status, read_status
+
+EVAL = "eval"
+"""Folder of results in a run's folder."""
+FACTS = "eval.json"
+
+
+def write_results(rows: PairRows, facts: dict[str, Any], folder: Path) -> None:
+    """Write `pairs.parquet` and then `eval.json`, which says that both are there.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    write_rows(rows, folder / FILE_NAME)
+    temporary = folder / f"{FACTS}.tmp"
+    try:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+        os.replace(temporary, folder / FACTS)
+    except OSError as error:
+        what = f"cannot be written: {error.strerror}"
+        raise StorageError.of(str(folder / FACTS), what, "--out FOLDER") from None
+
+
+def read_results(folder: Path) -> tuple[PairRows, dict[str, Any]] | None:
+    """Give the rows and facts of a folder; None where it holds none.
+
+    Raises:
+        StorageError: they cannot be read.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StorageError.of(
+            str(folder / FACTS), f"cannot be read: {error}", "run `dpo eval` again"
+        ) from None
+    return read_rows(folder / FILE_NAME), facts
+
+
+def is_older(folder: Path, model: Path) -> bool:
+    """Tell whether results were made before the model that is there now."""
+    made = (folder / FACTS).stat().st_mtime
+    return any(path.stat().st_mtime > made for path in model.glob("*.safetensors"))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took; None where it does not say."""
+
+    peak_memory_gib: float | None = None
+    ms_per_step: float | None = None
+    tokens_per_s: float | None = None
+    pairs_per_s: float | None = None
+
+
+def cost_of(run: Path) -> Cost:
+    """Give what a run took: memory and time from `status.json`, tokens/s as the median of the logged windows."""
+    status = read_status(run)
+    if status is None:
+        return Cost()
+    speeds = sorted(row["perf/tokens_per_sec"] for row in _metrics(run) if row.get("perf/tokens_per_sec"))
+    ms = 1000 * status.train_seconds / status.step if status.step and status.train_seconds else None
+    return Cost(
+        status.peak_memory_gib, ms, speeds[len(speeds) // 2] if speeds else None, status.pairs_per_second
+    )
+
+
+def _metrics(run: Path) -> list[dict[str, Any]]:
+    try:
+        return read_metrics(run / METRICS)
+    except OSError:
+        return []
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run folder in figures."""
+
+    path: Path
+    status: Status
+    eta_s: float | None
+    """Seconds of training left, as last logged; None where nothing is under way."""
+    silent_s: float
+    """Seconds since it last wrote its status."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON."""
+        evaluation = self.status.eval or {}
+        return {
+            "run": str(self.path),
+            "state": self.status.state,
+            "step": self.status.step,
+            "steps": self.status.steps,
+            "eta_s": self.eta_s,
+            "silent_s": round(self.silent_s),
+            "accuracy": evaluation.get("accuracy"),
+            "ci": evaluation.get("ci"),
+            "n": evaluation.get("n"),
+            "what": evaluation.get("what"),
+            "code": self.status.code,
+            "resumable": self.status.resumable,
+            "message": self.status.message,
+        }
+
+
+def runs_below(folder: Path) -> list[RunState]:
+    """Give the runs in a folder (or the folder itself, if it is one), the one that wrote last first."""
+    found = [path.parent for path in (*folder.glob(STATUS), *folder.glob(f"*/{STATUS}"))]
+    states = [_state(run, status) for run in found if (status := read_status(run)) is not None]
+    return sorted(states, key=lambda state: state.silent_s)
+
+
+def _state(run: Path, status: Status) -> RunState:
+    silent = max(time.time() - (run / STATUS).stat().st_mtime, 0.0)
+    eta = None
+    if status.state in ("starting", "training"):
+        eta = next(
+            (row["perf/eta_s"] for row in reversed(_metrics(run)) if row.get("perf/eta_s") is not None), None
+        )
+    return RunState(run, status, eta, silent)
