@@ -15,12 +15,14 @@ from dpo_cli.cli import cache, recipes
 from dpo_cli.cli.audit import audit
 from dpo_cli.cli.chat import chat
 from dpo_cli.cli.check import check
+from dpo_cli.cli.compare import compare
 from dpo_cli.cli.env import env
 from dpo_cli.cli.export import export
 from dpo_cli.cli.init import init
 from dpo_cli.cli.eval import evaluate
 from dpo_cli.cli.peek import peek
 from dpo_cli.cli.precompute import precompute_ref
+from dpo_cli.cli.runs import runs
 from dpo_cli.cli.train import train
 from dpo_cli.errors import RecipeError, Stopped, UserError
 
@@ -36,6 +38,8 @@ app = typer.Typer(
 app.command(short_help="Write a recipe for data files and a model.")(init)
 app.command(short_help="Align a model as a recipe says.")(train)
 app.command("eval", short_help="Measure a model on held-out pairs.")(evaluate)
+app.command(short_help="Compare models and recipes on the same rows.")(compare)
+app.command(short_help="List run folders and how they fare.")(runs)
 app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
 app.command(short_help="Check everything short of loading weights.")(check)
 app.command(short_help="Write a run's model for servers.")(export)

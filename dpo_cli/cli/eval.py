@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from dpo_cli.train.measure import Measured, Part
-    from dpo_cli.train.subject import Subject
 
 
 def evaluate(
@@ -32,13 +28,14 @@ def evaluate(
     """Measure a model on held-out pairs: accuracy with its interval, calibration, what length explains, drift from the reference."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
     from dpo_cli.metrics import terminal
+    from dpo_cli.train.measure import measure_into
     from dpo_cli.train.runtime import Runtime
     from dpo_cli.train.subject import subject_of
 
     subject = subject_of(target, overrides or [])
     runtime = Runtime(subject.recipe.train.precision)
     try:
-        measured, folder = measure_and_keep(subject, split, out, runtime)
+        measured, folder = measure_into(subject, split, out, runtime)
     finally:
         runtime.close()
     if not runtime.is_main:
@@ -53,21 +50,6 @@ def evaluate(
         else "nothing kept: --out FOLDER keeps rows"
     )
     terminal.say(terminal.console(), kept)
-
-
-def measure_and_keep(
-    subject: Subject, split: Part, out: Path | None, runtime: Any
-) -> tuple[Measured, Path | None]:
-    """Measure, and write the results into the run's folder or `out`; give that folder, None where there is none."""
-    from dpo_cli.train.measure import measure
-    from dpo_cli.train.results import EVAL, write_results
-
-    measured = measure(subject, split, runtime)
-    own = subject.run / EVAL / subject.result_name(split) if subject.run else None
-    folder = out or own
-    if folder is not None and runtime.is_main:
-        write_results(measured.rows, measured.facts, folder)
-    return measured, folder
 
 
 def lines(facts: dict[str, Any]) -> list[str]:

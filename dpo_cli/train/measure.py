@@ -6,7 +6,7 @@ import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -33,12 +33,11 @@ from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.loop import reference_of
 from dpo_cli.train.policy import base_dtype, load_start, policy_start
 from dpo_cli.train.reference import load_reference, prepare
+from dpo_cli.train.results import EVAL, write_results
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
-from dpo_cli.train.subject import NONE, Subject, has_reward_head
+from dpo_cli.train.subject import NONE, Part, Subject, has_reward_head
 from dpo_cli.types import Diet, LogProbs, TokenGroup, Want
-
-Part = Literal["eval", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +67,22 @@ def measure(subject: Subject, split: Part, runtime: Runtime) -> Measured:
     policy, path = score_policy(recipe, runtime, start, groups, want, tokenizer)
     rows_judged, loss = _judge(subject, rows, policy, reference, runtime.precision)
     return Measured(rows_judged, _facts(subject, split, rows_judged, loss, runtime.precision, path))
+
+
+def measure_into(
+    subject: Subject, split: Part, out: Path | None, runtime: Runtime
+) -> tuple[Measured, Path | None]:
+    """Measure, and write the results into `out` or the run's own folder; give that folder, None for a model without either.
+
+    Raises:
+        UserError: as `measure`; results that cannot be written.
+    """
+    measured = measure(subject, split, runtime)
+    own = subject.run / EVAL / subject.result_name(split) if subject.run else None
+    folder = out or own
+    if folder is not None and runtime.is_main:
+        write_results(measured.rows, measured.facts, folder)
+    return measured, folder
 
 
 def held_out(subject: Subject, tokenizer: PreTrainedTokenizerBase, split: Part) -> list[DataRow]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from dpo_cli import methods
 from dpo_cli.errors import ModelError, Problem, RecipeError
@@ -17,6 +18,8 @@ from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.folder import RECIPE
 from dpo_cli.train.status import read_status
 
+Part = Literal["eval", "test"]
+"""Which held-out rows."""
 NONE = "reference.source=none"
 _PLACEHOLDER = "/dev/null"
 """The path of `data.train` where nothing is trained."""

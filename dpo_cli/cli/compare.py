@@ -1,0 +1,96 @@
+"""`dpo compare`: which of several models is better on the same rows, by how much, how sure that is, and what each took."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from dpo_cli.evaluate.comparison import Comparison
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE]...", help="Run folders, or folders of `dpo eval --out`; overrides."
+        ),
+    ],
+    split: Annotated[Literal["eval", "test"], typer.Option(help="Which held-out rows.")] = "eval",
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=RUN,RUN: runs of one recipe; by default those that differ in train.seed only."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for compare.json, compare.csv and compare.tex.")] = Path(
+        "compare"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Compare models, and recipes over their seeds, on the same held-out rows; runs that nobody measured are measured first."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
+    from dpo_cli.evaluate.comparison import compare as decide
+    from dpo_cli.metrics import terminal
+    from dpo_cli.train.contest import entries_of
+
+    targets = [text for text in runs if "=" not in text or Path(text).exists()]
+    entries = entries_of(targets, [text for text in runs if text not in targets], split)
+    found = decide(entries, _groups(group or []) if group else None)
+    write(found, out)
+    if as_json:
+        print(json.dumps(found.as_dict()))
+        return
+    print("\n".join(lines(found)))
+    terminal.say(terminal.console(), f"wrote  {out}: compare.json  compare.csv  compare.tex")
+
+
+def _groups(texts: list[str]) -> dict[str, list[str]]:
+    from dpo_cli.errors import RecipeError
+
+    groups = {}
+    for text in texts:
+        name, equals, runs = text.partition("=")
+        if not (name and equals and runs):
+            raise RecipeError.of("--group", f"'{text}' names no group of runs", "--group NAME=RUN,RUN")
+        groups[name] = [Path(run).name for run in runs.split(",")]
+    return groups
+
+
+def lines(found: Comparison) -> list[str]:
+    """Say it: the table of runs, what can be told apart, and in what the recipes differ."""
+    from dpo_cli.cli.columns import table, width
+    from dpo_cli.evaluate.tables import cells, heads, recipe_lines, verdicts
+
+    rows = cells(found)
+    kept = [line for line in table(heads(), rows, ["" for _ in rows], width()) if line.strip()]
+    diff = recipe_lines(found)
+    return [
+        f"{found.entries[0].what}, n = {found.n:,}",
+        *kept,
+        *verdicts(found),
+        *(["recipes differ in:", *(f"  {line}" for line in diff)] if diff else []),
+        *(f"note: {note}" for note in found.notes),
+    ]
+
+
+def write(found: Comparison, folder: Path) -> None:
+    """Write the comparison for scripts, spreadsheets and papers.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    from dpo_cli.errors import StorageError
+    from dpo_cli.evaluate.tables import as_csv, as_latex
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "compare.json").write_text(json.dumps(found.as_dict(), indent=1) + "\n")
+        (folder / "compare.csv").write_text(as_csv(found))
+        (folder / "compare.tex").write_text(as_latex(found))
+    except OSError as error:
+        raise StorageError.of(str(folder), f"cannot be written: {error.strerror}", "--out FOLDER") from None

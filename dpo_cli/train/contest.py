@@ -1,0 +1,79 @@
+"""What `dpo compare` compares: results that are there, and those of runs that nobody has measured yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from dpo_cli import methods
+from dpo_cli.errors import StorageError
+from dpo_cli.evaluate.comparison import Entry
+from dpo_cli.metrics import terminal
+from dpo_cli.recipe.load import load
+from dpo_cli.recipe.schema import Recipe
+from dpo_cli.train.folder import RECIPE
+from dpo_cli.train.results import EVAL, FACTS, cost_of, is_older, read_results
+from dpo_cli.train.subject import Part, Subject, subject_of
+
+
+def entries_of(targets: Sequence[str], overrides: Sequence[str], split: Part) -> list[Entry]:
+    """Give the results of runs and of folders that `dpo eval --out` wrote; runs without results are measured now.
+
+    Raises:
+        UserError: what is wrong with a run, or in measuring it.
+    """
+    names = _names(targets)
+    return [_entry(name, Path(target), overrides, split) for name, target in zip(names, targets, strict=True)]
+
+
+def _names(targets: Sequence[str]) -> list[str]:
+    """Call each by its folder, or by all of its path where two folders are called the same."""
+    short = [Path(target).resolve().name for target in targets]
+    return [name if short.count(name) == 1 else target for name, target in zip(short, targets, strict=True)]
+
+
+def _entry(name: str, path: Path, overrides: Sequence[str], split: Part) -> Entry:
+    run: Path | None = path
+    if (path / FACTS).is_file():
+        folder = path
+        run = path.parent.parent if path.parent.name == EVAL else None
+    elif (path / RECIPE).is_file():
+        folder = _measured(subject_of(str(path), overrides), split)
+    else:
+        what = f"'{path}' holds neither a run nor results"
+        raise StorageError.of("RUN", what, f"a run folder, or dpo eval {path} --out FOLDER and then FOLDER")
+    results = read_results(folder)
+    assert results is not None, "looked for, or just written"
+    rows, facts = results
+    if run is None or not (run / RECIPE).is_file():
+        return Entry(name, rows, facts["what"], facts["ece"])
+    recipe = load(str(run / RECIPE)).recipe
+    cost = {**asdict(cost_of(run)), "models_loaded": models_loaded(recipe)}
+    return Entry(name, rows, facts["what"], facts["ece"], recipe, cost)
+
+
+def models_loaded(recipe: Recipe) -> int:
+    """Count the models that a run held in memory at once."""
+    needed = methods.get(recipe.method.name).needs_reference
+    shares = recipe.model.adapter is not None and recipe.reference.model is None
+    return 2 if needed and recipe.reference.source == "live" and not shares else 1
+
+
+def _measured(subject: Subject, split: Part) -> Path:
+    """Give the folder of a run's results, measured now where there are none of its present model."""
+    assert subject.run is not None, "only runs are measured"
+    folder = subject.run / EVAL / subject.result_name(split)
+    if (folder / FACTS).is_file() and not is_older(folder, subject.run / "model"):
+        return folder
+    # Imported here: what is measured already is compared without torch.
+    from dpo_cli.train.measure import measure_into
+    from dpo_cli.train.runtime import Runtime
+
+    terminal.say(terminal.console(), f"measuring {subject.run}")
+    runtime = Runtime(subject.recipe.train.precision)
+    try:
+        measure_into(subject, split, None, runtime)
+    finally:
+        runtime.close()
+    return folder

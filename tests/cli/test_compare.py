@@ -1,0 +1,89 @@
+"""`dpo compare` and `dpo runs` on run folders."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dpo_cli.cli.compare import compare
+from dpo_cli.cli.runs import runs as list_runs
+from dpo_cli.errors import RecipeError, StorageError
+from tests.fakes import pair_rows, write_jsonl
+from tests.train.finished import finished_run
+from tests.train.tiny_recipe import write_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("compare"))
+
+
+@pytest.fixture(scope="module")
+def runs(recipe: Path) -> list[Path]:
+    return [finished_run(recipe, seed) for seed in (1, 2)]
+
+
+def test_runs_are_measured_once_and_compared(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [str(run) for run in runs]
+    compare(names, out=tmp_path / "first", as_json=True)
+    told, errors = capsys.readouterr()
+    facts = json.loads(told)
+
+    assert errors.count("measuring ") == 2
+    assert (facts["n"], len(facts["runs"]), len(facts["pairs"])) == (10, 2, 1)
+    assert facts["runs"][0]["cost"]["ms_per_step"] == 500.0 and facts["runs"][0]["cost"]["models_loaded"] == 1
+    assert facts["recipe_diff"] == {
+        "train.seed": {run.name: seed for run, seed in zip(runs, (1, 2), strict=True)}
+    }
+    assert facts["recipes"]["groups"][0]["runs"] == [run.name for run in runs]
+    assert json.loads((tmp_path / "first" / "compare.json").read_text()) == facts
+
+    compare(names, out=tmp_path / "second")
+    told, errors = capsys.readouterr()
+    assert "measuring" not in errors
+    assert "reward accuracy, n = 10" in told and "not separable at n = 10" in told
+    assert f"  train.seed: {1} | {2}" in told
+    assert (tmp_path / "second" / "compare.tex").exists() and (tmp_path / "second" / "compare.csv").exists()
+
+    newer = (runs[0] / "eval" / "eval" / "eval.json").stat().st_mtime + 10
+    os.utime(runs[0] / "model" / "model.safetensors", (newer, newer))
+    compare(names, out=tmp_path / "third")
+    assert capsys.readouterr().err.count("measuring ") == 1
+
+
+def test_runs_with_other_rows_are_refused(recipe: Path, runs: list[Path], tmp_path: Path) -> None:
+    write_jsonl(recipe.parent / "more.jsonl", pair_rows(44, seed=3))
+    other = finished_run(recipe, 3, f"data.train=[{{path: {recipe.parent}/more.jsonl}}]")
+    with pytest.raises(RecipeError, match=r"other rows: .* only in "):
+        compare([str(runs[0]), str(other)], out=tmp_path)
+    with pytest.raises(StorageError, match="neither a run nor results"):
+        compare([str(runs[0]), str(tmp_path)], out=tmp_path)
+    with pytest.raises(RecipeError, match="'a' names no group"):
+        compare([str(run) for run in runs], group=["a"], out=tmp_path)
+
+
+def test_run_folders_are_listed(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finished_run(recipe, 5, "train.output_dir=" + str(recipe.parent / "listed"))
+    unfinished = finished_run(recipe, 6, "train.output_dir=" + str(recipe.parent / "listed"))
+    path = unfinished / "status.json"
+    status = json.loads(path.read_text()) | {"state": "training", "code": None, "step": 3, "eval": None}
+    path.write_text(json.dumps(status))
+    line = {"step": 3, "time": 1.0, "attempt": 0, "perf/eta_s": 61.0}
+    (unfinished / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    os.utime(path, (1e9, 1e9))
+
+    list_runs(folder.parent, True)
+    done, going = json.loads(capsys.readouterr().out)["runs"]
+    assert (done["state"], done["code"], done["accuracy"], done["eta_s"]) == ("finished", 0, 0.75, None)
+    assert (going["state"], going["step"], going["eta_s"], going["code"]) == ("training", 3, 61.0, None)
+    list_runs(folder.parent)
+    told = capsys.readouterr().out
+    assert "0.750 [0.500, 0.900]" in told and "3/8" in told and "0:01:01" in told
+    assert "silent for" in told and "train.resume=" in told
+    with pytest.raises(StorageError, match="no such folder"):
+        list_runs(recipe.parent / "nowhere")
