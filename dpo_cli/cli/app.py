@@ -17,9 +17,9 @@ from dpo_cli.cli.chat import chat
 from dpo_cli.cli.check import check
 from dpo_cli.cli.compare import compare
 from dpo_cli.cli.env import env
+from dpo_cli.cli.eval import evaluate
 from dpo_cli.cli.export import export
 from dpo_cli.cli.init import init
-from dpo_cli.cli.eval import evaluate
 from dpo_cli.cli.peek import peek
 from dpo_cli.cli.precompute import precompute_ref
 from dpo_cli.cli.runs import runs

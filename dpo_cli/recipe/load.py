@@ -48,7 +48,7 @@ def load(
         RecipeError: everything that is wrong with it, with the file and line of each.
     """
     path = Path(os.path.abspath(find(recipe)))
-    return _checked(_read_chain(path, ()), path, overrides)
+    return _checked(_read_chain(path, ()), path, overrides, here)
 
 
 def load_values(values: dict[str, Any], name: str, overrides: Sequence[str]) -> Loaded:
@@ -61,7 +61,12 @@ def load_values(values: dict[str, Any], name: str, overrides: Sequence[str]) -> 
     return _checked(Tree(values, {(): Mark(name, folder)}), folder / name, overrides)
 
 
-def _checked(tree: Tree, path: Path, overrides: Sequence[str]) -> Loaded:
+def _checked(
+    tree: Tree,
+    path: Path,
+    overrides: Sequence[str],
+    here: Callable[[Recipe], list[Problem]] = lambda recipe: [],
+) -> Loaded:
     problems = apply(tree, overrides, Path.cwd())
     problems += interpolate(tree)
     result = recipe_of(tree, problems)

@@ -31,7 +31,7 @@ from dpo_cli.recipe.schema import Recipe, Split
 from dpo_cli.reference.ledger import pinned_values
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.loop import reference_of
-from dpo_cli.train.policy import base_dtype, load_start, policy_start
+from dpo_cli.train.policy import load_start, policy_start, storage_of
 from dpo_cli.train.reference import load_reference, prepare
 from dpo_cli.train.results import EVAL, write_results
 from dpo_cli.train.runtime import Runtime
@@ -142,14 +142,14 @@ def score_policy(
     tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[LogProbs, str]:
     """Load a model, score groups over all ranks and let it go; give its log-probs (N,), or scores, and how the rows were laid out."""
-    dtype = base_dtype(recipe, runtime, start)
+    storage = storage_of(recipe, runtime, start)
     with progress("loading the model"):
         if methods.get(recipe.method.name).trains_head:
-            model = load_reward_model(start.base, len(tokenizer), dtype=dtype)
+            model = load_reward_model(start.base, len(tokenizer), **storage)
             if start.adapter is not None:
                 continue_adapter(model, start.adapter)
         else:
-            model = load_start(start, len(tokenizer), dtype)
+            model = load_start(start, len(tokenizer), storage)
     scorer = Scorer(model.to(runtime.device))
     is_fp32 = runtime.precision == "fp32"
     path = choose_path(scorer, groups, recipe.model.attention, runtime.autocast, is_fp32).path
