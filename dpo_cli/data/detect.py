@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dpo_cli.data import formats
-from dpo_cli.data.formats._base import NUMBER_COLUMNS, TEMPLATE_COLUMNS, Format, Row, SkipRow, is_label
+from dpo_cli.data.formats._base import SIDE_COLUMNS, Format, Row, SkipRow, is_label
 from dpo_cli.data.formats.winner import WORDS
 from dpo_cli.data.rows import PlacedRow
 from dpo_cli.data.words import (
@@ -113,9 +113,7 @@ def with_names(row: Row, columns: Mapping[str, str]) -> Row:
 
 def _check_names(columns: Mapping[str, str], key: str) -> None:
     known = {
-        *TEMPLATE_COLUMNS,
-        *NUMBER_COLUMNS,
-        "system",
+        *SIDE_COLUMNS,
         *(column for name in formats.names() for column in formats.get(name).columns),
     }
     if unknown := sorted(set(columns) - known):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from dpo_cli.data import formats
 from dpo_cli.data.detect import Reading
-from dpo_cli.data.formats._base import NUMBER_COLUMNS, TEMPLATE_COLUMNS, Format, Row, SkipRow, is_label
+from dpo_cli.data.formats._base import NUMBER_COLUMNS, SIDE_COLUMNS, Format, Row, SkipRow, is_label
 from dpo_cli.data.formats.winner import WORDS
 from dpo_cli.data.names import columns_for
 from dpo_cli.data.parse import parse_rows
@@ -35,7 +35,6 @@ MANY = 256
 FITTING = 0.9
 """Share of the sampled rows that must have a layout for it to be the file's; the others are told row by row."""
 _FIXES = {"label": "neither", "winner": "tie"}
-OPTIONAL = (*NUMBER_COLUMNS, *TEMPLATE_COLUMNS, "system")
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,9 @@ def _look(rows: Rows) -> _Profile:
         profile.n += 1
         for column, value in values.items():
             words = profile.words.setdefault(column, Counter())
-            text = word(value)[:80] if isinstance(value, str | int | float | None) else type(value).__name__
+            text = word(
+                value[:80] if isinstance(value, str) else "" if isinstance(value, list | dict) else value
+            )
             if text in words or len(words) < MANY:
                 words[text] += 1
         if len(profile.sample) < SAMPLED:
@@ -161,6 +162,12 @@ def _no_layout(layouts: Sequence[Format], profile: _Profile, given: Source) -> D
         (layout, [name for name in layout.columns if not _options(name, profile, given, ())])
         for layout in layouts
     ]
+    if all(len(names) == len(layout.columns) for layout, names in lacking):
+        what = (
+            f"no column has a known name (a table's first line holds them); found {_shortened(profile.words)}"
+        )
+        fix = "--column prompt=NAME --column chosen=NAME --column rejected=NAME"
+        return DataError([Problem(given.path, what, fix)])
     layout, names = min(lacking, key=lambda it: (len(it[1]), -len(it[0].columns), not it[0].is_text))
     what = f"no column for {', '.join(names)} of {layout.name}; found {_shortened(profile.words)}"
     return DataError([Problem(given.path, what, " ".join(f"--column {name}=NAME" for name in names))])
@@ -169,7 +176,7 @@ def _no_layout(layouts: Sequence[Format], profile: _Profile, given: Source) -> D
 def _candidate(layout: Format, profile: _Profile, given: Source) -> _Candidate | None:
     """Give how a layout would read the file; None where it lacks a column."""
     columns, doubt, in_doubt = dict[str, str](), None, set[str]()
-    for name in (*layout.columns, *OPTIONAL):
+    for name in (*layout.columns, *SIDE_COLUMNS):
         options = _options(name, profile, given, columns.values())
         if name in layout.columns and not options:
             return None

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from dpo_cli.data.detect import Reading, detect
 from dpo_cli.data.formats._base import (
-    NUMBER_COLUMNS,
-    TEMPLATE_COLUMNS,
+    SIDE_COLUMNS,
     BadRow,
     Format,
+    Row,
     SkipRow,
     stated_numbers,
+    text,
 )
 from dpo_cli.data.reasons import Reason
 from dpo_cli.data.rows import PlacedRow, Problems
@@ -73,7 +74,7 @@ def parse_rows(
     layout = reading.format
     if source.chat is False and not layout.is_text:
         raise RecipeError.of(f"{key}.chat", f"false needs text rows; found {layout.name}", "drop the key")
-    used = {*layout.columns, *TEMPLATE_COLUMNS, *NUMBER_COLUMNS, "prompt", "system", *source.columns.values()}
+    used = {*layout.columns, *SIDE_COLUMNS, "prompt", *source.columns.values()}
     parsed = Parsed(layout, scan.n, [], Counter(), {}, sorted(scan.columns - used))
     is_chat = has_template if source.chat is None else source.chat
     for row in rows:
@@ -99,6 +100,7 @@ def _take(
     try:
         values = reading.read(row.values)
         example = replace(parsed.format.parse(values, row.place, is_chat), **stated_numbers(values))
+        example = _with_system(example, values)
         _check_completions(example)
         _check_gap(example, source.min_gap)
     except BadRow as error:
@@ -108,6 +110,18 @@ def _take(
         parsed.first_dropped.setdefault(skip.reason, row.place)
     else:
         parsed.examples.append(example)
+
+
+def _with_system(example: Example, row: Row) -> Example:
+    """Give the example with the row's `system` text in front, as a message or, of raw text, as a paragraph."""
+    if row.get("system") in (None, ""):
+        return example
+    system = text(row, "system")
+    if isinstance(example.prompt, str):
+        return replace(example, prompt=f"{system}\n\n{example.prompt}")
+    if example.prompt[0]["role"] in ("system", "developer"):
+        return example
+    return replace(example, prompt=({"role": "system", "content": system}, *example.prompt))
 
 
 def _check_completions(example: Example) -> None:

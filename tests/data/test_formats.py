@@ -171,6 +171,18 @@ def test_sharegpt_speakers_become_roles_and_a_system_column_stands_in_front():
         parse([{**pair, "conversations": [{"from": "alien", "value": "q"}]}], format="sharegpt_pairs")
 
 
+def test_a_system_column_stands_in_front_of_any_layout_unless_its_messages_have_one():
+    (chat,) = parse([row("p", "c", "r", system="s")]).examples
+    assert chat.prompt == turns(("system", "s"), ("user", "p"))
+    (plain,) = parse([row("p", "c", "r", system="s")], chat=False).examples
+    assert plain.prompt == "s\n\np"
+    own = turns(("system", "own"), ("user", "q"))
+    assert parse([row(own, ANSWER, OTHER, system="s")]).examples[0].prompt == own
+    assert parse([row("p", "c", "r", system=None)]).examples[0].prompt == turns(("user", "p"))
+    with pytest.raises(DataError, match='"system" is a number, not text'):
+        parse([row("p", "c", "r", system=3)])
+
+
 def test_an_answer_that_calls_tools_is_labelled_from_its_first_turn():
     calls = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
     talk = [*QUESTION, {"role": "assistant", "tool_calls": calls}, {"role": "tool", "content": "1"}, *ANSWER]

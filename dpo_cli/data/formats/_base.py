@@ -20,6 +20,9 @@ TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")
 NUMBER_COLUMNS = ("margin", "score_chosen", "score_rejected", "weight")
 """Columns of numbers that every format may carry; the first three say how clear a preference is."""
 
+SIDE_COLUMNS = (*TEMPLATE_COLUMNS, *NUMBER_COLUMNS, "system")
+"""All columns that every format may carry; `system` is text for rows whose messages bring no system prompt."""
+
 SPELLED_MESSAGES = re.compile(r"""\[\{\s*["'](role|content|from|value)["']\s*:""")
 
 Row = Mapping[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dpo_cli.data.formats._base import BadRow, Row, messages, text
+from dpo_cli.data.formats._base import BadRow, Row, messages
 from dpo_cli.types import Message
 
 ROLES = {
@@ -42,15 +42,3 @@ def sharegpt(row: Row, column: str) -> tuple[Message, ...]:
             known = ", ".join(ROLES)
             raise BadRow(f'"{column}[{i}]" is from {turn["from"]!r}; known speakers: {known}')
     return messages({column: [{"role": ROLES[t["from"]], "content": t["value"]} for t in turns]}, column)
-
-
-def history(row: Row, column: str) -> tuple[Message, ...]:
-    """Give a conversation, the row's `system` text in front of it.
-
-    Raises:
-        BadRow: see `sharegpt`.
-    """
-    turns = sharegpt(row, column)
-    if not row.get("system"):
-        return turns
-    return ({"role": "system", "content": text(row, "system")}, *turns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dpo_cli.data.formats._base import Format, Row, split_first_answer, template_fields
-from dpo_cli.data.formats._sharegpt import history, is_sharegpt
+from dpo_cli.data.formats._sharegpt import is_sharegpt, sharegpt
 from dpo_cli.types import Example
 
 COLUMNS = ("conversations",)
@@ -21,7 +21,7 @@ def parse(row: Row, source: str, chat: bool) -> Example:
     Raises:
         BadRow: a field is absent or of another type, an unknown speaker, no answer at the end.
     """
-    prompt, completion = split_first_answer(history(row, "conversations"), "conversations")
+    prompt, completion = split_first_answer(sharegpt(row, "conversations"), "conversations")
     return Example(prompt, (completion,), source, **template_fields(row))
 
 

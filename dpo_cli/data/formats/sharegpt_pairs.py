@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dpo_cli.data.formats._base import Format, Row, check_turns, template_fields
-from dpo_cli.data.formats._sharegpt import history, is_sharegpt, sharegpt
+from dpo_cli.data.formats._sharegpt import is_sharegpt, sharegpt
 from dpo_cli.types import Example
 
 COLUMNS = ("conversations", "chosen", "rejected")
@@ -15,13 +15,13 @@ def matches(row: Row) -> bool:
 
 
 def parse(row: Row, source: str, chat: bool) -> Example:
-    """Give the conversation as prompt, with the `system` column in front, and the two answers.
+    """Give the conversation as prompt, and the two answers.
 
     Raises:
         BadRow: a field is absent or of another type, an unknown speaker, a conversation that ends with the assistant.
     """
     prompt, chosen, rejected = (
-        history(row, "conversations"),
+        sharegpt(row, "conversations"),
         sharegpt(row, "chosen"),
         sharegpt(row, "rejected"),
     )
