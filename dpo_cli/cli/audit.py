@@ -96,10 +96,13 @@ def _of_file(
 def _of_recipe(recipe: str, overrides: Sequence[str]) -> tuple[Audit, list[Source], list[str]]:
     from dpo_cli.cli.check import read_data
     from dpo_cli.data.audit import audit_data
+    from dpo_cli.data.serving import check_serving
 
-    loaded, _, tokenizer, data = read_data(recipe, overrides)
+    loaded, folder, tokenizer, data = read_data(recipe, overrides)
     about = [line for source in data.report.sources for line in source.lines()]
-    return audit_data(data, tokenizer), loaded.recipe.data.train, about
+    found = audit_data(data, tokenizer)
+    found.notes += check_serving(folder, tokenizer, data.train).warnings
+    return found, loaded.recipe.data.train, about
 
 
 def _write(found: Audit, source: Source, path: Path, quiet: bool) -> None:

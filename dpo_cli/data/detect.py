@@ -83,7 +83,7 @@ def detect(rows: Iterable[PlacedRow], source: Source, key: str) -> tuple[Scan, R
         DataError: a column is missing everywhere, a word is unknown, no format or several fit, or rows hold more than text.
         RecipeError: an unknown format, or a `columns` or `labels` key that means nothing.
     """
-    _check_names(source.columns, key)
+    check_names(source.columns, key)
     words = read_labels(source.labels, key)
     scan = _scan(rows, source, words)
     if not scan.n:
@@ -111,7 +111,12 @@ def with_names(row: Row, columns: Mapping[str, str]) -> Row:
     return {**row, **{name: row[column] for name, column in columns.items() if column in row}}
 
 
-def _check_names(columns: Mapping[str, str], key: str) -> None:
+def check_names(columns: Mapping[str, str], key: str) -> None:
+    """Check that formats know every name that `columns` maps.
+
+    Raises:
+        RecipeError: an unknown name.
+    """
     known = {
         *SIDE_COLUMNS,
         *(column for name in formats.names() for column in formats.get(name).columns),

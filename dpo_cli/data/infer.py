@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dpo_cli.data import formats
-from dpo_cli.data.detect import Reading
+from dpo_cli.data.detect import Reading, check_names
 from dpo_cli.data.formats._base import NUMBER_COLUMNS, SIDE_COLUMNS, Format, Row, SkipRow, is_label
 from dpo_cli.data.formats.winner import WORDS
 from dpo_cli.data.names import columns_for
@@ -96,6 +96,7 @@ def infer(given: Source) -> Inferred:
         RecipeError: a stated format, column or label that does not exist.
     """
     problems, key = Problems(), "data.train[0]"
+    check_names(given.columns, key)
     rows = read_source(given, key, problems)
     profile = _look(rows)
     problems.raise_any()
@@ -178,6 +179,8 @@ def _candidate(layout: Format, profile: _Profile, given: Source) -> _Candidate |
     columns, doubt, in_doubt = dict[str, str](), None, set[str]()
     for name in (*layout.columns, *SIDE_COLUMNS):
         options = _options(name, profile, given, columns.values())
+        if name in SIDE_COLUMNS and name in profile.words and name not in given.columns:
+            options = [name]  # read under its own name whatever it holds
         if name in layout.columns and not options:
             return None
         if len(options) == 1 or name in layout.columns:

@@ -70,6 +70,7 @@ def test_held_out_prompts_that_are_trained_on_are_found_and_cleaned(folder, caps
 
 def test_a_recipe_is_audited_with_its_tokens_and_the_check_says_the_same(folder, capsys):
     write_model(folder / "tiny")
+    (folder / "tiny" / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
     data = "{train: [{path: bad.jsonl}], split: {eval: 0}, cache: cache}"
     Path("r.yaml").write_text(f"model: {{name: ./tiny}}\ndata: {data}\n")
     with pytest.raises(typer.Exit):
@@ -77,6 +78,7 @@ def test_a_recipe_is_audited_with_its_tokens_and_the_check_says_the_same(folder,
     told = capsys.readouterr().out
     assert "rows dropped: identical completions" in told
     assert "rows dropped: same after truncation" in told
+    assert "answers end with '<|im_end|>' in training, but generation stops at ['</s>']" in told
     check("r.yaml", None, 0, True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["audit"]["faults"] == 2

@@ -9,7 +9,7 @@ import pytest
 
 from dpo_cli.data import formats
 from dpo_cli.data.infer import infer
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, RecipeError
 from dpo_cli.recipe.schema import Source
 from tests.fakes import write_jsonl
 
@@ -194,6 +194,17 @@ def test_a_few_bad_rows_are_named_not_taken_for_another_layout(tmp_path):
     rows = [{"prompt": Q, "chosen": A, "rejected": B}] * 40
     with pytest.raises(DataError, match=r'rows\.jsonl:41: "chosen" is null'):
         look(tmp_path, [*rows, {"prompt": Q, "chosen": None, "rejected": B}])
+
+
+def test_columns_that_any_layout_may_carry_are_not_called_unused(tmp_path):
+    rows = [{"prompt": Q, "chosen": A, "rejected": B, "system": None, "id": 1}] * 9
+    found = look(tmp_path, [*rows, {**rows[0], "system": "Be brief."}])
+    assert (found.unused, found.source.columns) == (["id"], {})
+
+
+def test_a_name_that_no_format_knows_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="unknown name 'antwort'"):
+        look(tmp_path, [{"prompt": Q, "chosen": A, "rejected": B}], columns={"antwort": "chosen"})
 
 
 def test_a_column_that_is_not_there_is_told(tmp_path):
