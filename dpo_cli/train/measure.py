@@ -56,17 +56,28 @@ def measure(subject: Subject, split: Part, runtime: Runtime) -> Measured:
         UserError: what is wrong with rows, model or reference.
     """
     recipe = subject.recipe
-    method, start = methods.get(recipe.method.name), policy_start(recipe, weights=True)
-    if method.trains_head and not has_reward_head(start.folder):
-        what = f"'{subject.name}' has no reward head: its scores would be random"
-        raise ModelError.of("model.name", what, "a model that `method: {name: reward}` trained")
-    tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
+    start, tokenizer = open_subject(subject)
     rows = held_out(subject, tokenizer, split)
-    groups, want = [row.group for row in rows], method.wants(recipe.method) - {"confidence"}
-    reference = reference_of(_reference(subject, runtime, start, groups, want, tokenizer), groups, want)
+    groups = [row.group for row in rows]
+    want = methods.get(recipe.method.name).wants(recipe.method) - {"confidence"}
+    reference = reference_of(reference_values(subject, runtime, start, groups, want, tokenizer), groups, want)
     policy, path = score_policy(recipe, runtime, start, groups, want, tokenizer)
     rows_judged, loss = _judge(subject, rows, policy, reference, runtime.precision)
     return Measured(rows_judged, _facts(subject, split, rows_judged, loss, runtime.precision, path))
+
+
+def open_subject(subject: Subject) -> tuple[Start, PreTrainedTokenizerBase]:
+    """Find a subject's model and load its tokenizer.
+
+    Raises:
+        ModelError: no such model, or one without the head that its method scores with.
+    """
+    recipe = subject.recipe
+    start = policy_start(recipe, weights=True)
+    if methods.get(recipe.method.name).trains_head and not has_reward_head(start.folder):
+        what = f"'{subject.name}' has no reward head: its scores would be random"
+        raise ModelError.of("model.name", what, "a model that `method: {name: reward}` trained")
+    return start, load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
 
 
 def measure_into(
@@ -110,7 +121,7 @@ def held_out(subject: Subject, tokenizer: PreTrainedTokenizerBase, split: Part) 
     return list(rows)
 
 
-def _reference(
+def reference_values(
     subject: Subject,
     runtime: Runtime,
     start: Start,
@@ -118,7 +129,13 @@ def _reference(
     want: frozenset[Want],
     tokenizer: PreTrainedTokenizerBase,
 ) -> ReferenceValues | None:
-    """Give the reference's values: as the run pinned them, from the store, or scored now by a model that is then let go."""
+    """Give the reference's values: as the run pinned them, from the store, or scored now by a model that is then let go.
+
+    None where there is no reference.
+
+    Raises:
+        UserError: what is wrong with the reference or the store.
+    """
     if not subject.is_compared:
         return None
     asked = [*groups, *(group.public() for group in groups)] if "public" in want else list(groups)
