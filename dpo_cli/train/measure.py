@@ -171,7 +171,9 @@ def score_policy(
     is_fp32 = runtime.precision == "fp32"
     path = choose_path(scorer, groups, recipe.model.attention, runtime.autocast, is_fp32).path
     scorer.take(path)
-    budget = token_budget(scorer.model, runtime.device, runtime.precision)
+    wanted = recipe.train.max_tokens_per_micro_batch
+    fitting = token_budget(scorer.model, runtime.device, runtime.precision)
+    budget = fitting if wanted == "auto" else int(wanted)
     with progress("evaluation", len(groups) * (1 + len(want))) as advance:
         scored = log_probs_over_ranks(
             lambda asked: score_over_ranks(runtime, scorer, asked, budget, advance), groups, want

@@ -23,7 +23,15 @@ Part = Literal["eval", "test"]
 NONE = "reference.source=none"
 _PLACEHOLDER = "/dev/null"
 """The path of `data.train` where nothing is trained."""
-_FREE = ("data.eval", "data.cache", "method.", "reference.", "train.precision", "model.attention")
+_FREE = (
+    "data.eval",
+    "data.cache",
+    "method.",
+    "reference.",
+    "train.precision",
+    "train.max_tokens_per_micro_batch",
+    "model.attention",
+)
 """Overrides that a finished run takes: not those that say what it was trained on."""
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +188,27 @@ def test_pinned_values_serve_without_the_reference(recipe: Path) -> None:
     assert measured.facts["margin"] == pytest.approx(status.eval["margin"], abs=1e-6)
     assert measured.facts["accuracy"] == pytest.approx(status.eval["accuracy"])
     assert (run / PIN).is_dir() and pinned_values([], recipe.parent) is None
+
+
+@pytest.mark.slow
+def test_two_processes_count_every_pair_once(
+    recipe: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = f"data.eval=[{{path: {recipe.parent}/a.jsonl, limit: 11}}]"
+    alone = printed(capsys, str(run), [odd])
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "dpo_cli", "eval", str(run), odd, "--json"],
+        cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    both = json.loads(done.stdout)
+
+    assert both["n"] == alone["n"] == 11
+    assert both["margin"] == pytest.approx(alone["margin"], abs=1e-6)
+    assert (both["accuracy"], both["ties"]) == (alone["accuracy"], alone["ties"])
