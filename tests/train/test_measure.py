@@ -48,9 +48,8 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: Any) -> dict[str, An
     return facts
 
 
-def plain_logp(folder: Path, row: dict[str, str], answer: str) -> float:
+def plain_logp(tokenizer: Any, model: Any, row: dict[str, str], answer: str) -> float:
     """Give a completion's summed log-prob as a script of ten lines would: one chat at a time, the model's own logits."""
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     ask = [{"role": "user", "content": row["prompt"]}]
     prompt = tokenizer.apply_chat_template(ask, add_generation_prompt=True, return_dict=False)
     whole = tokenizer.apply_chat_template(
@@ -67,11 +66,14 @@ def test_the_figures_are_those_of_plain_transformers(
 ) -> None:
     rows = [json.loads(line) for line in (recipe.parent / "b.jsonl").read_text().splitlines()]
     facts = printed(capsys, str(run), [f"data.eval=[{{path: {recipe.parent}/b.jsonl}}]"])
-    folders = (run / "model", recipe.parent / "tiny")
+    policy, reference = (
+        (AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder))
+        for folder in (run / "model", recipe.parent / "tiny")
+    )
     margins = []
     for row in rows:
         chosen, rejected = (
-            plain_logp(folders[0], row, side) - plain_logp(folders[1], row, side)
+            plain_logp(*policy, row, side) - plain_logp(*reference, row, side)
             for side in ("chosen", "rejected")
         )
         margins.append(0.1 * (chosen - rejected))
