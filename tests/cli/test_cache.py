@@ -133,11 +133,12 @@ def test_wrong_values_are_not_imported(recipe: Path) -> None:
     place = table.schema.get_field_index("ref_chosen_logps")
     pq.write_table(table.set_column(place, "ref_chosen_logps", [wrong]), file)
 
-    done = CliRunner().invoke(app, ["cache", "import", str(recipe), str(file), "reference.store=other"])
+    store = recipe.parent / "unused"
+    done = CliRunner().invoke(app, ["cache", "import", str(recipe), str(file), f"reference.store={store}"])
 
     assert isinstance(done.exception, StorageError)
     assert "are not the reference's" in str(done.exception)
-    assert not list(Path("other").rglob("*.parquet"))
+    assert not list(store.rglob("*.parquet"))
 
 
 def test_a_file_without_the_columns_is_refused_by_name(recipe: Path) -> None:
