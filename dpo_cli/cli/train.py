@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
@@ -44,4 +45,5 @@ def train(
     options = ["--plugin", plugin] if plugin else []
     status = run(loaded, shlex.join(["dpo", "train", recipe, *options, *(overrides or [])]))
     if as_json:
-        print(json.dumps(asdict(status)))
+        with suppress(BrokenPipeError):  # nobody reads it; the run is done all the same
+            print(json.dumps(asdict(status)), flush=True)

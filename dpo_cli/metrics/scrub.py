@@ -26,6 +26,11 @@ def scrub(text: str) -> str:
     return _BARE.sub(HIDDEN, text)
 
 
+def holds_secret(text: str) -> bool:
+    """Tell whether a text holds what can only be an access token, or an address with a login."""
+    return bool(_BARE.search(text) or _LOGIN.search(text))
+
+
 def scrub_values(value: Any) -> Any:
     """Give nested dicts and lists with every string scrubbed; a `revision` is kept."""
     if isinstance(value, dict):

@@ -56,6 +56,7 @@ def choose_path(
         is_fp32: the run computes in fp32: the strict tolerance applies.
 
     Raises:
+        OutOfMemoryError: the longest row does not fit.
         ModelError: the fused head does not give the model's own logits, or `packed` was asked for and is not exact.
     """
     sample = _sample(groups)

@@ -16,8 +16,12 @@ _CPU_ALLOCATOR = "can't allocate memory"
 
 
 @contextmanager
-def naming_rows(groups: Sequence[TokenGroup]) -> Iterator[None]:
+def naming_rows(groups: Sequence[TokenGroup], fix: str = "") -> Iterator[None]:
     """Tell which rows were computed where memory runs out in the block.
+
+    Args:
+        groups: the rows.
+        fix: what helps; empty: smaller micro-batches, or where there is only one row, a shorter one.
 
     Raises:
         OutOfMemoryError: it did.
@@ -29,14 +33,12 @@ def naming_rows(groups: Sequence[TokenGroup]) -> Iterator[None]:
             raise
         longest = max(groups, key=lambda group: group.n_tokens)
         tokens = sum(group.n_tokens for group in groups)
-        if len(groups) > 1:
-            what = (
-                f"out of memory at {len(groups)} rows of {tokens:,} tokens, the longest {longest.n_tokens:,}"
-            )
-            raise OutOfMemoryError.of(longest.source, what, f"{KNOB}={max(tokens // 2, 2)}") from error
-        what = f"out of memory at this one row of {tokens:,} tokens"
-        fix = f"data.max_length={max(tokens // 2, 2)}, or a smaller model"
-        raise OutOfMemoryError.of(longest.source, what, fix) from error
+        half = max(tokens // 2, 2)
+        what = f"out of memory at {len(groups)} rows of {tokens:,} tokens, the longest {longest.n_tokens:,}"
+        if len(groups) == 1:
+            what = f"out of memory at this one row of {tokens:,} tokens"
+        usual = f"{KNOB}={half}" if len(groups) > 1 else f"data.max_length={half}, or a smaller model"
+        raise OutOfMemoryError.of(longest.source, what, fix or usual) from error
 
 
 @contextmanager

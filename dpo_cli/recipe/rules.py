@@ -10,6 +10,7 @@ from typing import Any
 
 from dpo_cli import methods
 from dpo_cli.errors import Problem
+from dpo_cli.metrics.scrub import holds_secret
 from dpo_cli.recipe.schema import Recipe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -40,6 +41,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         *_reference(recipe),
         *_saving(recipe),
         *_name(recipe),
+        *_secrets(recipe),
     ]
 
 
@@ -99,6 +101,16 @@ def _name(recipe: Recipe) -> list[Problem]:
         return []
     fix = "letters, digits, '.', '_', '-', starting with a letter or digit, 80 at most"
     return [Problem("name", f"'name' gives {name[:100]!r}, which cannot be a folder's name", fix)]
+
+
+def _secrets(recipe: Recipe) -> list[Problem]:
+    """Refuse credentials: a recipe is copied into run folders, model cards and trackers."""
+    fix = "take it out; tokens come from the environment (HF_TOKEN, WANDB_API_KEY) or a log-in"
+    return [
+        Problem(key, f"'{key}' holds what looks like an access token or a password", fix)
+        for key, value in flat(dataclasses.asdict(recipe)).items()
+        if isinstance(value, str) and holds_secret(value)
+    ]
 
 
 def run_name(recipe: Recipe, stem: str) -> str:

@@ -121,7 +121,7 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
     Raises:
         StorageError: they are those of another model.
     """
-    weights = load_file(checkpoint.path / MODEL)
+    weights, moments = (load_extra(checkpoint, file) for file in (MODEL, OPTIMIZER))
     names = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if {k: w.shape for k, w in names.items()} != {k: w.shape for k, w in weights.items()}:
         what = "holds the weights of another model than model.name is now"
@@ -131,7 +131,6 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
     with torch.no_grad():
         for name, weight in names.items():
             weight.copy_(weights[name])
-    moments = load_file(checkpoint.path / OPTIMIZER)
     for name, weight in names.items():
         kept = {
             key.removeprefix(f"{name}|"): value
@@ -146,9 +145,17 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
 
 
 def load_extra(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
-    """Give the tensors of one more file of a checkpoint; none where it has no such file."""
+    """Give the tensors of one file of a checkpoint; none where it has no such file.
+
+    Raises:
+        StorageError: the file is no safetensors, though the manifest is right: nobody but an attacker or a bug of ours wrote that.
+    """
     path = checkpoint.path / name
-    return load_file(path) if path.exists() else {}
+    try:
+        return load_file(path) if path.exists() else {}
+    except SafetensorError as error:
+        what = f"is no safetensors file: {' '.join(str(error).split())}"
+        raise StorageError.of(str(path), what, "remove this checkpoint, and ask who wrote it") from None
 
 
 def clean(folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dpo_cli.errors import Stopped, UserError
+from dpo_cli.metrics.scrub import scrub
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.train.folder import Folder
 from dpo_cli.train.runtime import Runtime
@@ -62,5 +63,5 @@ def _stopped(status: Status, error: Stopped) -> str:
 
 
 def _write(status: Status, state: str, code: int, message: str, resume: str) -> None:
-    status.state, status.code, status.message, status.resume = state, code, message, resume  # type: ignore[assignment]
+    status.state, status.code, status.message, status.resume = state, code, scrub(message), resume  # type: ignore[assignment]
     status.write()

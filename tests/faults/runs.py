@@ -72,6 +72,7 @@ class Dpo:
         at: Sequence[tuple[str, int, str]] = (),
         limits: Mapping[str, int] | None = None,
         env: Mapping[str, str] | None = None,
+        offline: bool = False,
     ) -> Done:
         """Run to the end.
 
@@ -79,13 +80,14 @@ class Dpo:
             argv: after `dpo`.
             cwd: working directory.
             at: (function, n, signal or errno): what happens just before the n-th call; see `zygote.happen_at`.
-            limits: RLIMIT_* and their values.
+            limits: RLIMIT_* and their values; RLIMIT_AS counts from what the warm process has.
             env: more environment.
+            offline: without a network.
         """
         self._count += 1
         out = self._scratch / str(self._count)
         request = {"argv": argv, "cwd": str(cwd), "out": str(out), "at": list(at)}
-        self._ask({**request, "limits": dict(limits or {}), "env": dict(env or {})})
+        self._ask({**request, "limits": dict(limits or {}), "env": dict(env or {}), "offline": offline})
         self._answer()
         rc = self._answer()["rc"]
         return Done(rc, *(Path(f"{out}.{name}").read_text() for name in ("out", "err")))

@@ -91,7 +91,7 @@ def test_resume_never_starts_another_run() -> None:
     assert choose_folder(recipe("train.resume=never")).path.name == f"{first.path.name}-2"
 
 
-def test_a_folder_that_is_no_run_is_not_touched() -> None:
+def test_fault_010_a_folder_that_is_no_run_is_not_touched() -> None:
     path = choose_folder(recipe()).path
     path.mkdir(parents=True)
     (path / "thesis.txt").write_text("mine")
