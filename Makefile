@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODEL := models/SmolLM2-135M-Instruct
 
-.PHONY: setup demo test test-real check smoke bench clean
+# `make soak` on a tiny model, in minutes: python -m scripts.soak --tiny
+.PHONY: setup demo test test-real test-faults soak check smoke bench clean
 
 setup: $(STAMP) ## .venv/ with the pinned versions; instant when it is there
 
@@ -25,6 +26,13 @@ test: setup ## everything that needs no real model, GPU or network
 test-real: setup ## the rest that runs on this machine: the real model, the real data
 	$(BIN)/python scripts/quickstart_model.py
 	$(BIN)/python -m pytest -m "(real or slow) and not gpu and not network"
+
+test-faults: setup ## every numbered fault: kills at each write, signals in each phase, full disks, flipped bits, forged files (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "not real and not gpu and not network"
+
+soak: setup ## sixty random faults against one run of the real model (an hour)
+	$(BIN)/python scripts/quickstart_model.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.soak
 
 check: setup ## style, types, spelling
 	$(BIN)/ruff check .

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.faults.runs import ROOT, Dpo, committed, only_run, status_of
 
@@ -177,3 +179,71 @@ def test_fault_018_a_run_in_use_is_refused_and_a_dead_processs_lock_taken_over(
 
     assert third.rc == 75, third.err
     assert status_of(run.output)["attempt"] == 1
+
+
+def test_fault_016_a_run_goes_on_with_another_number_of_ranks_and_says_so(
+    tiny: Path, tmp_path: Path, started: list[Started], dpo: Dpo
+) -> None:
+    run = Started(tiny, tmp_path / "runs", *TORCHRUN)
+    started.append(run)
+    run.wait_for_steps()
+    run.process.send_signal(signal.SIGTERM)
+    run.said()
+    step = status_of(run.output)["step"]
+
+    at = [("dpo_cli.train.loop.optimizer_step", 2, "SIGTERM")]
+    again = dpo("train", str(tiny), *LONG, f"train.output_dir={run.output}", cwd=tiny.parent, at=at)
+
+    assert again.rc == 75, again.err
+    assert "not bit-exact from here: ranks was 2, is 1" in again.err
+    assert status_of(run.output)["step"] == step + 2
+
+
+NAN_ON_RANK_1 = """\
+import os
+from dataclasses import replace
+from dpo_cli.methods.simpo import METHOD as SIMPO
+
+def loss(policy, reference, config, *prepared):
+    out = SIMPO.loss(policy, reference, config, *prepared)
+    if os.environ.get("RANK") != "1":
+        return out
+    return replace(out, terms=tuple(replace(term, losses=term.losses * float("nan")) for term in out.terms))
+
+METHOD = replace(SIMPO, loss=loss)
+"""
+
+
+@pytest.mark.parametrize("budget", [0, 9])
+def test_fault_079_one_ranks_bad_loss_changes_no_weight_on_any(
+    tiny: Path, tmp_path: Path, budget: int
+) -> None:
+    (tmp_path / "nan_on_rank_1.py").write_text(NAN_ON_RANK_1)
+    command = [sys.executable, *TORCHRUN, "-m", "dpo_cli", "--plugin", "nan_on_rank_1", "train", str(tiny)]
+    overrides = [
+        "~method",
+        "method.name=nan_on_rank_1",
+        "train.max_steps=2",
+        f"train.skip_nonfinite={budget}",
+    ]
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*command, *overrides, f"train.output_dir={tmp_path / 'runs'}"],
+        cwd=tiny.parent,
+        env={**env, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+
+    run_dir, status = only_run(tmp_path / "runs"), status_of(tmp_path / "runs")
+    rows = json.loads((run_dir / "bad_batch.json").read_text())["rows"]
+    assert {row["loss_is_finite"] for row in rows} == {True, False}
+    if budget:
+        assert done.returncode == status["code"] == 0, done.stderr
+        final, first = (load_file(p / "model.safetensors") for p in (run_dir / "model", tiny.parent / "tiny"))
+        assert all(torch.equal(final[name], first[name]) for name in first)
+    else:
+        assert status["code"] == 6 and done.stderr.count("exitcode  : 6") == 2, done.stderr
+        assert "step 1: the loss was not finite in a micro-batch with " in status["message"]
