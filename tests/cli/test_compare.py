@@ -56,7 +56,7 @@ def test_runs_are_measured_once_and_compared(
     assert capsys.readouterr().err.count("measuring ") == 1
 
 
-def test_runs_with_other_rows_are_refused(recipe: Path, runs: list[Path], tmp_path: Path) -> None:
+def test_fault_068_runs_with_other_rows_are_refused(recipe: Path, runs: list[Path], tmp_path: Path) -> None:
     write_jsonl(recipe.parent / "more.jsonl", pair_rows(44, seed=3))
     other = finished_run(recipe, 3, f"data.train=[{{path: {recipe.parent}/more.jsonl}}]")
     with pytest.raises(RecipeError, match=r"other rows: .* only in "):
