@@ -12,6 +12,8 @@ from dpo_cli.errors import Problem, RecipeError, StorageError
 from dpo_cli.recipe.compare import different
 from dpo_cli.recipe.describe import to_yaml
 from dpo_cli.recipe.load import Loaded, load, run_name
+from dpo_cli.reference.segments import commit
+from dpo_cli.train.lock import FILE_NAME as LOCK
 from dpo_cli.train.status import Status, read_status
 
 RECIPE = "recipe.yaml"
@@ -54,7 +56,7 @@ def choose_folder(loaded: Loaded) -> Folder:
         path = output / (run_name(loaded) + (f"-{number}" if number > 1 else ""))
         if not path.exists():
             return _new(loaded, path, taken)
-        status = read_status(path)
+        status = _status(loaded, path)
         named = status is not None and loaded.recipe.name is not None
         extended = _extension(loaded, path, status) if status is not None and named else []
         if resume == "auto" and status is not None and (status.state != "finished" or extended):
@@ -73,7 +75,7 @@ def create(folder: Folder, loaded: Loaded) -> None:
     recipe = replace(loaded.recipe, train=replace(loaded.recipe.train, resume="auto"))
     try:
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder.path / RECIPE).write_text(to_yaml(recipe))
+        commit(folder.path, RECIPE, to_yaml(recipe).encode())
         if digest := methods.source_digest(recipe.method.name):
             (folder.path / PLUGIN).write_text(
                 json.dumps({"module": recipe.method.name, "sha256": digest}) + "\n"
@@ -83,6 +85,20 @@ def create(folder: Folder, loaded: Loaded) -> None:
         raise StorageError.of(
             str(folder.path), f"cannot be written: {error.strerror}", "train.output_dir=<a folder>"
         ) from None
+
+
+def _status(loaded: Loaded, path: Path) -> Status | None:
+    """Give a folder's status; where a kill or a flipped bit left none, that of an unfinished run, if the folder is this recipe's."""
+    status = read_status(path)
+    if status is not None:
+        return status
+    if path.is_dir() and all(inside.name == LOCK for inside in path.iterdir()):
+        return Status(str(path), loaded.digest)
+    try:
+        is_ours = load(str(path / RECIPE)).digest == loaded.digest
+    except RecipeError:
+        return None
+    return Status(str(path), loaded.digest) if is_ours else None
 
 
 def _new(loaded: Loaded, path: Path, taken: Path | None) -> Folder:

@@ -170,6 +170,25 @@ def test_a_continued_run_stays_resumable_until_it_says_otherwise() -> None:
     assert choose_folder(recipe()).status.resumable
 
 
+@pytest.mark.parametrize("text", [None, "{", '{"state": "tra'])
+def test_a_run_whose_status_is_lost_or_damaged_is_continued(text: str | None) -> None:
+    first = start(end="failed")
+    (first.path / "status.json").unlink()
+    if text is not None:
+        (first.path / "status.json").write_text(text)
+
+    assert choose_folder(recipe()).path == first.path
+    assert choose_folder(recipe("train.resume=never")).path != first.path
+
+
+def test_a_folder_in_which_a_kill_left_nothing_is_used() -> None:
+    path = choose_folder(recipe()).path
+    path.mkdir(parents=True)
+    (path / "run.lock").write_text("")
+
+    assert choose_folder(recipe()).path == path
+
+
 def test_resume_needs_a_run(here: Path) -> None:
     for path in ("runs/none", str(here)):
         with pytest.raises(RecipeError, match=r"train\.resume: no run in .*auto"):

@@ -11,6 +11,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.metrics.scrub import scrub_values
@@ -78,6 +79,7 @@ class WandbSink:
             log.warning(
                 "W&B stopped (%s: %s); metrics.jsonl goes on", type(error).__name__, _first_line(error)
             )
+            _give_up()
 
     def _open(self, info: RunInfo) -> Run:
         import wandb
@@ -120,6 +122,14 @@ class WandbSink:
             "dir": str(info.run_dir),
             "config": scrub_values(dict(info.recipe)),
         }
+
+
+def _give_up() -> None:
+    """End the client now: when the process exits it would try again, and fail with a traceback."""
+    import wandb
+
+    with suppress(Exception):
+        wandb.teardown()
 
 
 def _settings() -> Settings:

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("wandb")
 
 _RUN = """
-import json, logging, sys, time
+import json, logging, os, sys, time
 from pathlib import Path
 from dpo_cli.metrics.sinks import RunInfo
 from dpo_cli.metrics.sinks.wandb import WandbSink
@@ -21,6 +21,12 @@ plan = json.loads(sys.argv[1])
 sink = WandbSink(**plan["sink"])
 sink.start(RunInfo("my-run", Path(plan["dir"]), steps=40, recipe=plan["recipe"]))
 slowest = 0.0
+if plan["kill"]:
+    while not list(Path(plan["dir"]).glob("wandb/offline-run-*/*.wandb")):
+        time.sleep(0.05)
+    for task in os.listdir("/proc/self/task"):
+        for pid in Path(f"/proc/self/task/{task}/children").read_text().split():
+            os.kill(int(pid), 9)
 for step in plan["steps"]:
     began = time.perf_counter()
     sink.write(step, {"train/loss": 1.0 / step, "eval/rewards/accuracies": 0.5})
@@ -32,14 +38,14 @@ print(json.dumps({"slowest": slowest, "offline_dir": sink.offline_dir}))
 RECIPE = {"method": {"name": "dpo", "beta": 0.1}, "model": {"name": "hf_AbCdEfGhIjKlMnOp"}}
 
 
-def _run(run_dir, steps, sink=None, variables=None):
+def _run(run_dir, steps, sink=None, variables=None, kill=False):
     """Log `steps` in a process of its own; what it printed and its stderr."""
-    plan = {"dir": str(run_dir), "steps": steps, "sink": sink or {}, "recipe": RECIPE}
+    plan = {"dir": str(run_dir), "steps": steps, "sink": sink or {}, "recipe": RECIPE, "kill": kill}
     environ = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environ |= {"WANDB_CONFIG_DIR": str(run_dir), "NETRC": str(run_dir / "no-netrc"), **(variables or {})}
     command = [sys.executable, "-c", _RUN, json.dumps(plan), "--token", "SECRET-IN-ARGV"]
     done = subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        command, env=environ, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
@@ -143,3 +149,20 @@ def test_fault_090_an_unreachable_server_warns_once_and_costs_no_step(tmp_path):
     assert printed["slowest"] < 0.05
     assert len(_history(_records(tmp_path))) == 2
     _assert_nowhere(tmp_path, ["a" * 40])
+
+
+@pytest.mark.slow
+def test_fault_090_a_server_that_takes_calls_and_never_answers_costs_no_step(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        variables = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": url, "WANDB_HTTP_TIMEOUT": "1"}
+        printed, stderr = _run(tmp_path, [1, 2], {"mode": "online"}, variables)
+    assert len(stderr.splitlines()) == 1 and "W&B" in stderr
+    assert printed["slowest"] < 0.05
+
+
+@pytest.mark.slow
+def test_fault_090_a_client_that_dies_on_the_way_costs_its_curves_and_no_step(tmp_path):
+    printed, stderr = _run(tmp_path, [1, 2, 3], {"mode": "offline"}, kill=True)
+    assert "W&B" in stderr and "Traceback" not in stderr
+    assert printed["slowest"] < 0.05
