@@ -305,6 +305,7 @@ def test_fault_041_a_full_disk_keeps_what_was_committed(
     assert_close(stored(store), truth)
 
 
+@pytest.mark.slow
 def test_fault_042_two_ranks_score_each_row_once(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, 7)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
