@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ log = logging.getLogger("dpo_cli")
 MANIFEST = "MANIFEST.json"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 REFERENCE = "reference.safetensors"
+DIGEST = "xxh3_128"
+"""What tells a changed file; who wrote it, no digest tells. Ten times as fast as a cryptographic one, which took as long as the writing."""
 _STEP, _TEMPORARY, _TRASH = "step-", ".tmp-step-", ".trash-"
 
 Snapshot = Mapping[str, Mapping[str, Tensor]]
@@ -178,7 +181,7 @@ def _write(temporary: Path, step: int, snapshot: Snapshot, state: Mapping[str, A
         promised[STATE] = digests.submit(_digest, temporary / STATE)
         _sync(temporary / STATE)
         files = {
-            name: {"size": (temporary / name).stat().st_size, "blake2b": digest.result()}
+            name: {"size": (temporary / name).stat().st_size, DIGEST: digest.result()}
             for name, digest in promised.items()
         }
     manifest: dict[str, Any] = {"format": 1, "step": step, "files": files}
@@ -232,7 +235,7 @@ def _damage(path: Path) -> str | None:
             return f"{MANIFEST} does not name the files of a checkpoint"
         if links := [name for name in files if (path / name).is_symlink()]:
             return f"{', '.join(links)} is a link"
-        wrong = [name for name in files if _digest(path / name) != files[name]["blake2b"]]
+        wrong = [name for name in files if _digest(path / name) != files[name][DIGEST]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(wrong)} changed since it was written" if wrong else None
@@ -245,7 +248,7 @@ def _seal(manifest: Mapping[str, Any]) -> str:
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def _sync(path: Path) -> None:
