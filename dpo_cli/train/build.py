@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from dpo_cli import methods
-from dpo_cli.data.load import Data, load_data
+from dpo_cli.data.load import Data, data_digest, load_data
 from dpo_cli.data.plan import total_steps
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import StorageError
@@ -34,6 +34,7 @@ from dpo_cli.reference.segments import commit
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.train.policy import load_policy, load_start, policy_start, storage_of
+from dpo_cli.train.ranks import agree
 from dpo_cli.train.reference import ReferenceModel, foreign_start, load_reference, prepare, to_score
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
@@ -105,6 +106,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path, chosen: Mapping[str, 
     tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
     method = methods.get(recipe.method.name)
     data = load_data(recipe.data, tokenizer, method.diet(recipe.method))
+    agree(runtime, {"digest of the encoded rows": data_digest([*data.train, *data.eval])})
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )

@@ -10,6 +10,7 @@ from dpo_cli.errors import Stopped, UserError
 from dpo_cli.metrics.scrub import scrub
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.train.folder import Folder
+from dpo_cli.train.ranks import cause, leave_words
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.signals import Signals
 from dpo_cli.train.status import Status
@@ -30,8 +31,13 @@ def recorded(
         signals.is_leaving = True
         if isinstance(error, Stopped) and status.state == "finished":
             return  # it came too late to stop anything
-        if runtime.is_main:
-            _record(status, error, going_on, runtime.world)
+        if not runtime.is_main:
+            leave_words(folder.path, runtime.rank, error)
+            raise
+        lost = cause(folder.path, error) if runtime.world > 1 else None
+        _record(status, lost or error, going_on, runtime.world)
+        if lost is not None:
+            raise lost from error
         raise
 
 

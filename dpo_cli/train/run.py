@@ -22,6 +22,7 @@ from dpo_cli.modeling.shortage import naming_memory
 from dpo_cli.recipe.describe import to_yaml
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.train import ranks
 from dpo_cli.train.build import Parts, build, lengths_of
 from dpo_cli.train.card import model_card
 from dpo_cli.train.checkpoint import Checkpoint
@@ -62,6 +63,7 @@ def train(loaded: Loaded, command: str) -> Status:
         signals = at_end.enter_context(listening())
         runtime = Runtime(loaded.recipe.train.precision)
         at_end.callback(runtime.close)
+        ranks.agree(runtime, ranks.facts_of(loaded.recipe))
         folder = runtime.from_main(choose_folder(loaded) if runtime.is_main else None)
         assert folder is not None
         _say(runtime, folder.note)
@@ -70,6 +72,7 @@ def train(loaded: Loaded, command: str) -> Status:
         if runtime.is_main:
             at_end.enter_context(locked(folder.path))
             create(folder, loaded)
+        ranks.check_shared(runtime, folder.path)
         at_end.enter_context(recorded(runtime, folder, loaded, command, signals))
         with naming_memory(str(folder.path)):
             _run(loaded, runtime, folder, command, signals)

@@ -5,21 +5,27 @@ Used as a device layer only: no prepared loader or scheduler, no `accumulate`, n
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from dpo_cli.errors import DistributedError
 from dpo_cli.modeling.precision import choose_precision
 
 T = TypeVar("T")
+
+TIMEOUT = "DPO_RANK_TIMEOUT"
+"""Environment variable: seconds that a rank waits for another; of this launch, not of a recipe."""
+DEFAULT_TIMEOUT_S = 1800.0
 
 
 class Runtime:
@@ -34,7 +40,10 @@ class Runtime:
         Raises:
             DistributedError: the launcher started several processes, but they did not find each other.
         """
-        self._accelerator = Accelerator(gradient_accumulation_steps=1)
+        patience = timedelta(seconds=_timeout_s())
+        self._accelerator = Accelerator(
+            gradient_accumulation_steps=1, kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)]
+        )
         self.device = self._accelerator.device
         self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes
         self.precision = choose_precision(precision, self.device)
@@ -43,7 +52,7 @@ class Runtime:
             what = f"the launcher started {promised} processes, but each sees {self.world}: they would write the same files"
             raise DistributedError.of("WORLD_SIZE", what, "on a CPU set ACCELERATE_USE_CPU=true")
         # Of its own: what ranks agree on between steps is on the CPU and never waits for a GPU.
-        self._group = dist.new_group(backend="gloo") if self.world > 1 else None
+        self._group = dist.new_group(backend="gloo", timeout=patience) if self.world > 1 else None
 
     @property
     def is_main(self) -> bool:
@@ -112,3 +121,14 @@ class Runtime:
     def close(self) -> None:
         """Leave the process group."""
         self._accelerator.end_training()
+
+
+def _timeout_s() -> float:
+    given = os.environ.get(TIMEOUT, "")
+    try:
+        seconds = float(given) if given else DEFAULT_TIMEOUT_S
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise DistributedError.of(TIMEOUT, f"'{given}' is no number of seconds", f"{TIMEOUT}=1800")
+    return seconds
