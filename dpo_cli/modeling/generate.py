@@ -1,14 +1,118 @@
-"""Greedy answers to a few prompts: what the numbers do not show."""
+"""Answers to prompts, each from its own seed: what a row says does not depend on the batch it was in, up to rounding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_cli.modeling.logprobs import Scorer
+
+
+class Ask(NamedTuple):
+    """One answer that is asked for."""
+
+    prompt: Sequence[int]
+    """Token ids, with the generation prompt."""
+    seed: int = 0
+    """Of this answer's own noise, at most 63 bits."""
+
+
+class _Noise:
+    """Samples by argmax: log-probs over the temperature plus Gumbel noise, which each row draws from its own generator.
+
+    A token changes only where rounding (other batch mates, other padding) exceeds the distance of the two largest sums.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self._temperature = temperature
+
+    def __call__(self, _ids: Tensor, scores: Tensor) -> Tensor:
+        waits = torch.stack(
+            [
+                torch.empty_like(row).exponential_(generator=own)
+                for row, own in zip(scores, self._generators, strict=True)
+            ]
+        )
+        return scores / self._temperature - waits.log()
+
+
+def generate(
+    model: PreTrainedModel,
+    asks: Sequence[Ask],
+    stops: Sequence[int],
+    *,
+    temperature: float,
+    max_new_tokens: int,
+    max_tokens: int,
+) -> Iterator[list[tuple[int, list[int]]]]:
+    """Give answers batch by batch: the place of each ask and its token ids, with the stop token where it came to one.
+
+    Args:
+        model: a causal LM in evaluation mode, with its own attention (see `Scorer.take`).
+        asks: in any order; they are answered sorted by length, so that little is padding.
+        stops: tokens that end an answer.
+        temperature: 0 takes the likeliest token. Nothing else shapes the distribution, whatever the model's own settings say.
+        max_new_tokens: cut an answer after so many.
+        max_tokens: of a batch, padding and room for the answers included; one ask is always taken.
+    """
+    at = 0
+    order = np.argsort([len(ask.prompt) for ask in asks], kind="stable")[::-1].tolist()
+    while at < len(order):
+        width = len(asks[order[at]].prompt) + max_new_tokens
+        members = order[at : at + max(1, max_tokens // width)]
+        told = _batch(model, [asks[member] for member in members], stops, temperature, max_new_tokens)
+        yield list(zip(members, told, strict=True))
+        at += len(members)
+
+
+def _batch(
+    model: PreTrainedModel, asks: Sequence[Ask], stops: Sequence[int], temperature: float, max_new_tokens: int
+) -> list[list[int]]:
+    width = max(len(ask.prompt) for ask in asks)
+    ids = torch.tensor([[stops[0]] * (width - len(ask.prompt)) + list(ask.prompt) for ask in asks])
+    mask = torch.tensor([[0] * (width - len(ask.prompt)) + [1] * len(ask.prompt) for ask in asks])
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        use_cache=True,
+        eos_token_id=list(stops),
+        pad_token_id=stops[0],
+    )
+    noise = _Noise([ask.seed for ask in asks], temperature, model.device) if temperature > 0 else None
+    run: Any = model.generate
+    # What a call leaves open is taken from the model's own settings (repetition_penalty, ...): a sample would not be the model's.
+    stated, model.generation_config = model.generation_config, config
+    try:
+        with torch.no_grad():
+            out = run(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([noise] if noise else []),
+            )
+    finally:
+        model.generation_config = stated
+    return [_until(row, set(stops)) for row in out[:, width:].tolist()]
+
+
+def _until(tokens: Sequence[int], stops: set[int]) -> list[int]:
+    """Give tokens up to the first stop, which is kept; behind it is padding."""
+    end = next((i + 1 for i, token in enumerate(tokens) if token in stops), len(tokens))
+    return list(tokens[:end])
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Give the tokens at which a server ends an answer: those of the generation config, or the tokenizer's end token."""
+    stated = model.generation_config.eos_token_id if model.generation_config is not None else None
+    if stated is None:
+        return [int(tokenizer.eos_token_id)]
+    return [stated] if isinstance(stated, int) else list(stated)
 
 
 def answers(
@@ -21,29 +125,24 @@ def answers(
 
     Args:
         scorer: the bare scorer; its path is left as it was.
-        tokenizer: decodes the answers; its end token stops them.
+        tokenizer: decodes the answers.
         prompts: token ids, with the generation prompt.
         max_new_tokens: cut an answer after so many.
     """
     path, was_training = scorer.path, scorer.training
     scorer.take("padded")
     scorer.eval()
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    device = scorer.model.device
-    config = GenerationConfig(
-        do_sample=False,
+    stops, told = stop_ids(scorer.model, tokenizer), [""] * len(prompts)
+    batches = generate(
+        scorer.model,
+        [Ask(prompt) for prompt in prompts],
+        stops,
+        temperature=0,
         max_new_tokens=max_new_tokens,
-        use_cache=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
+        max_tokens=len(prompts) * (max(map(len, prompts)) + max_new_tokens),
     )
-    with torch.no_grad():
-        generate: Any = scorer.model.generate
-        out = generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config)
+    for member, ids in (pair for batch in batches for pair in batch):
+        told[member] = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
     scorer.take(path)
     scorer.train(was_training)
-    return [
-        text.strip() for text in tokenizer.batch_decode(out[:, width:].tolist(), skip_special_tokens=True)
-    ]
+    return told

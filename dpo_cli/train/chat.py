@@ -13,6 +13,7 @@ from transformers.generation.streamers import TextStreamer
 
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import ModelError, RecipeError
+from dpo_cli.modeling.generate import stop_ids
 from dpo_cli.modeling.hub import model_start
 from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Model
@@ -92,13 +93,11 @@ def speakers(name: str, against: str | None, system: str | None) -> list[Speaker
 
 def generation(speaker: Speaker, temperature: float, max_tokens: int) -> GenerationConfig:
     """Give how a speaker answers: greedily at temperature 0, until one of the tokens that its model says end an answer."""
-    stated = speaker.model.generation_config
-    ends = stated.eos_token_id if stated is not None else None
     sampling: dict[str, Any] = {"temperature": temperature} if temperature > 0 else {}
     return GenerationConfig(
         do_sample=temperature > 0,
         max_new_tokens=max_tokens,
-        eos_token_id=speaker.tokenizer.eos_token_id if ends is None else ends,
+        eos_token_id=stop_ids(speaker.model, speaker.tokenizer),
         pad_token_id=speaker.tokenizer.eos_token_id,
         **sampling,
     )

@@ -114,7 +114,7 @@ def load_reference(
     """
     foreign = foreign_start(recipe, policy)
     if foreign is not None:
-        _check_vocabulary(recipe, foreign.tokenizer, tokenizer)
+        check_vocabulary(recipe, foreign.tokenizer, tokenizer)
     with progress("loading the reference"):
         storage = storage_of(recipe, runtime, policy) if foreign is None else None
         scorer = Scorer(load_start(foreign or policy, len(tokenizer), storage).to(runtime.device))
@@ -125,7 +125,12 @@ def load_reference(
     return ReferenceModel(scorer, foreign or policy, recipe.reference.model or recipe.model.name, int(budget))
 
 
-def _check_vocabulary(recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_vocabulary(recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a reference's tokenizer gives ids the meaning that the policy's gives them.
+
+    Raises:
+        ModelError: it does not.
+    """
     theirs = load_tokenizer(replace(recipe.model, name=str(folder), tokenizer=None))
     ours_digest, their_digest = (_vocabulary_digest(each) for each in (tokenizer, theirs))
     if ours_digest == their_digest:

@@ -52,17 +52,17 @@ def sample_lines(samples: list[dict[str, Any]]) -> list[str]:
     lines = []
     for sample in samples:
         lines += ["", f"prompt  {last_words(sample['prompt'])}"]
-        lines += [f"{when:<7} {_one_line(sample[when])}" for when in ("before", "after")]
+        lines += [f"{when:<7} {one_line(sample[when])}" for when in ("before", "after")]
     return lines[1:]
 
 
 def last_words(prompt: Any) -> str:
     """Give a prompt's last turn on one line."""
     text = prompt if isinstance(prompt, str) else prompt[-1].get("content", "")
-    return _one_line(str(text))[-300:]
+    return one_line(str(text))[-300:]
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Give text without line breaks, and without anything a terminal would act on."""
     return escaped(" ".join(text.split()))
 
