@@ -15,6 +15,7 @@ FLOORS = {
     "types": 0,
     "methods": 1,
     "metrics": 1,
+    "pages": 1,
     "recipe": 2,
     "data": 3,
     "modeling": 3,

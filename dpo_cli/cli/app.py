@@ -22,6 +22,7 @@ from dpo_cli.cli.export import export
 from dpo_cli.cli.init import init
 from dpo_cli.cli.peek import peek
 from dpo_cli.cli.precompute import precompute_ref
+from dpo_cli.cli.report import report
 from dpo_cli.cli.runs import runs
 from dpo_cli.cli.sample import sample
 from dpo_cli.cli.score import score
@@ -43,6 +44,7 @@ app.command("eval", short_help="Measure a model on held-out pairs.")(evaluate)
 app.command(short_help="Compare models and recipes on the same rows.")(compare)
 app.command(short_help="List run folders and how they fare.")(runs)
 app.command(short_help="Sample answers from a model and its reference.")(sample)
+app.command(short_help="Write a run's page again.")(report)
 app.command(short_help="Score completions by their implicit reward.")(score)
 app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
 app.command(short_help="Check everything short of loading weights.")(check)

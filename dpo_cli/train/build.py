@@ -32,6 +32,7 @@ from dpo_cli.reference.facts import facts_of
 from dpo_cli.reference.live import LiveReference
 from dpo_cli.reference.segments import commit
 from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.train.folder import CHOICES, DATA
 from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.train.policy import load_policy, load_start, policy_start, storage_of
 from dpo_cli.train.ranks import agree
@@ -39,8 +40,6 @@ from dpo_cli.train.reference import ReferenceModel, foreign_start, load_referenc
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
 from dpo_cli.types import TokenGroup
-
-CHOICES = "choices.json"
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,8 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path, chosen: Mapping[str, 
     method = methods.get(recipe.method.name)
     data = load_data(recipe.data, tokenizer, method.diet(recipe.method))
     agree(runtime, {"digest of the encoded rows": data_digest([*data.train, *data.eval])})
+    if runtime.is_main:
+        _keep(run_dir, DATA, data.report.as_dict())
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )
@@ -157,7 +158,7 @@ def _choose(
     if chosen is not None:
         choices = _with_budget(Choices(**chosen), wanted)
         if runtime.is_main:
-            _keep(run_dir, choices)
+            _keep(run_dir, CHOICES, asdict(choices))
         scorer.take(choices.path)
         runtime.precision = choices.precision
         torch.set_num_threads(choices.threads)
@@ -171,7 +172,7 @@ def _choose(
     )
     scorer.take(choices.path)
     if runtime.is_main:
-        _keep(run_dir, choices)
+        _keep(run_dir, CHOICES, asdict(choices))
     return choices
 
 
@@ -180,12 +181,12 @@ def _with_budget(choices: Choices, wanted: str | int) -> Choices:
     return choices if wanted == "auto" else replace(choices, token_budget=int(wanted))
 
 
-def _keep(run_dir: Path, choices: Choices) -> None:
+def _keep(run_dir: Path, name: str, values: dict[str, Any]) -> None:
     try:
-        commit(run_dir, CHOICES, json.dumps(asdict(choices), indent=1).encode() + b"\n")
+        commit(run_dir, name, json.dumps(values, indent=1).encode() + b"\n")
     except OSError as error:
         what = f"cannot be written: {error.strerror}"
-        raise StorageError.of(str(run_dir / CHOICES), what, "free some space") from None
+        raise StorageError.of(str(run_dir / name), what, "free some space") from None
 
 
 def _kept(run_dir: Path) -> dict[str, Any] | None:

@@ -18,6 +18,10 @@ from dpo_cli.train.status import Status, read_status
 
 RECIPE = "recipe.yaml"
 CHECKPOINTS = "checkpoints"
+CHOICES = "choices.json"
+"""What the run chose by looking at machine and model."""
+DATA = "data.json"
+"""What became of the rows."""
 EXTENDS = ("train.epochs", "train.max_steps")
 """Keys that a run may be given other values of on the way: it goes on to another end."""
 PLUGIN = "plugin.json"

@@ -54,7 +54,7 @@ def panel_lines(summary: Summary) -> list[str]:
         *_result(summary),
         ("speed", f"{summary.steps:,} steps   {pace}   peak memory {summary.peak_memory_gib:.2f} GiB"),
         ("model", f"{summary.model_dir}"),
-        ("files", f"{summary.run_dir}: recipe.yaml  metrics.jsonl  status.json  checkpoints/"),
+        ("files", f"{summary.run_dir}: report.html  recipe.yaml  metrics.jsonl  checkpoints/"),
     ]
     if summary.wandb_dir:
         rows.append(("wandb", f"offline: wandb sync {summary.wandb_dir}"))

@@ -36,6 +36,7 @@ from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.panel import Summary, show
 from dpo_cli.train.policy import advice
+from dpo_cli.train.report import report_at_end
 from dpo_cli.train.resume import facts_of, newest_checkpoint, pinned, restore
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.samples import sample_after, sample_before, sample_lines
@@ -72,6 +73,7 @@ def train(loaded: Loaded, command: str) -> Status:
         if runtime.is_main:
             at_end.enter_context(locked(folder.path))
             create(folder, loaded)
+            at_end.callback(report_at_end, folder.path)
         ranks.check_shared(runtime, folder.path)
         at_end.enter_context(recorded(runtime, folder, loaded, command, signals))
         with naming_memory(str(folder.path)):

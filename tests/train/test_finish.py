@@ -68,6 +68,8 @@ def test_a_run_folder_is_complete(finished: Path) -> None:
         "status.json",
         "samples.json",
         "choices.json",
+        "data.json",
+        "report.html",
     }
 
     assert wanted <= {entry.name for entry in path.iterdir()}
