@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dpo_cli.data import cache
+from dpo_cli.data.drop import Drop
 from dpo_cli.data.encode import Encoder
 from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, last_turn, mismatched, pairs_of_ranking
 from dpo_cli.data.parse import parse_rows
@@ -205,7 +206,7 @@ def _check_usable(report: SourceReport) -> None:
 
 def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
     parts: dict[str, list[DataRow]] = {"train": [], "eval": [], "test": []}
-    eval_share = 0.0 if data.eval else data.split.eval
+    eval_share, drop = 0.0 if data.eval else data.split.eval, Drop(data.drop)
     for item in loaded:
         for row in item.rows:
             part = (
@@ -215,7 +216,9 @@ def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
             )
             weight = item.source.weight * row.example.weight
             repeats = copies(pair_key(row.example), weight) if part == "train" else 1
-            parts[part] += [row] * repeats
+            if part != "train" or drop.keeps(pair_key(row.example)):
+                parts[part] += [row] * repeats
+    drop.check()
     if not parts["train"]:
         raise DataError.of(
             "data.split",
@@ -223,6 +226,7 @@ def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
             "smaller data.split.eval and data.split.test, or a larger weight",
         )
     report = Report([item.report for item in loaded], {name: len(rows) for name, rows in parts.items()})
+    report.named = drop.line()
     _audit(report, [row for item in loaded for row in item.rows], parts)
     if report.leaked and data.fail_on_leak:
         what = f"{report.leaked} held-out rows share a prompt with the training rows"

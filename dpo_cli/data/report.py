@@ -120,6 +120,8 @@ class Report:
     last_lost: int = 0
     """Rows that are not used: their last answer, the only one to score, was cut away."""
 
+    named: str = ""
+    """How many training rows `data.drop` took out; empty where it names no file."""
     audited: list[str] | None = None
     """What a full audit says of the rows, in place of the three counts above; None where there was none."""
     advice: list[str] = field(default_factory=list)
@@ -127,7 +129,7 @@ class Report:
 
     def warnings(self) -> list[str]:
         """Say what deserves a look, in words."""
-        told = list(self.advice)
+        told = [*([self.named] if self.named else []), *self.advice]
         if self.audited is not None:
             return told + self.audited
         if self.leaked:

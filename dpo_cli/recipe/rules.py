@@ -23,6 +23,7 @@ INERT_TRAIN = (
     "eval_every",
     "save_every",
     "samples",
+    "ledger",
     "keep_last",
     "max_tokens_per_micro_batch",
     "skip_nonfinite",
@@ -40,6 +41,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         *_steps(recipe),
         *_reference(recipe),
         *_saving(recipe),
+        *_ledger(recipe),
         *_name(recipe),
         *_secrets(recipe),
     ]
@@ -88,6 +90,13 @@ def _saving(recipe: Recipe) -> list[Problem]:
         return []
     what = "'model.allow_rounding' is true, but 'model.save_dtype' is fp32, which rounds nothing"
     return [Problem("model.allow_rounding", what, "model.save_dtype: bf16, or model.allow_rounding: false")]
+
+
+def _ledger(recipe: Recipe) -> list[Problem]:
+    if not recipe.train.ledger or methods.get(recipe.method.name).data == "pairs":
+        return []
+    what = f"'train.ledger' is kept of pairs, and '{recipe.method.name}' trains on none"
+    return [Problem("train.ledger", what, "train.ledger: false, or a method of pairs")]
 
 
 def _name(recipe: Recipe) -> list[Problem]:

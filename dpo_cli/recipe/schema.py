@@ -139,6 +139,9 @@ class Data:
     """What happens to a prompt that leaves no room for a completion: drop the row, or cut the prompt's start."""
     long_completion: Literal["cut_end", "drop"] = "cut_end"
     """What happens to a completion that does not fit behind its prompt: cut its end, or drop the row."""
+    drop: Annotated[str, Location("file")] | None = None
+    """JSONL file of training rows to leave out, by their `key`, such as a run's `ledger/suspects.jsonl`; null leaves out none.
+    Held-out rows stay as they are: a figure on rows that were picked would flatter."""
     fail_on_leak: bool = False
     """Stop where a held-out prompt is also trained on; false warns and counts."""
     cache: Annotated[str, Location("file")] | None = None
@@ -203,6 +206,9 @@ class Train:
     """Steps between checkpoints; 0 writes only what a signal asks for. Larger loses more when a run is killed."""
     samples: Annotated[int, Ge(0)] = 4
     """Held-out prompts answered before and after training, 0 or more, for a look at what the figures do not show. Larger takes longer."""
+    ledger: bool = False
+    """Keep what every pair met (its margin at each visit, how hard the loss pulled at it) and score all training pairs once more at the end:
+    `dpo ledger RUN` names the hardest pairs, those that look mislabelled and those that were forgotten. Costs a forward over the training set."""
     keep_last: Annotated[int, Ge(1)] = 2
     """Checkpoints kept, 1 or more; larger needs more disk."""
     output_dir: Annotated[str, Location("output"), MinLen(1)] = "runs"

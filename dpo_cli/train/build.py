@@ -39,7 +39,7 @@ from dpo_cli.train.ranks import agree
 from dpo_cli.train.reference import ReferenceModel, foreign_start, load_reference, prepare, to_score
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
-from dpo_cli.types import TokenGroup
+from dpo_cli.types import LogProbs, TokenGroup
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,20 @@ class Parts:
     def evaluate(self, scorer: Scorer | None = None) -> Evaluation:
         """Evaluate the held-out rows."""
         groups, method, config = self.data.eval, methods.get(self.recipe.method.name), self.recipe.method
-        want = method.wants(config)
-        with progress("evaluation", len(groups) * (1 + len(want - {"confidence"}))) as advance:
-            policy = log_probs_over_ranks(self._score(scorer or self.scorer, advance), groups, want)
-        reference = reference_of(self.reference, groups, want)
+        policy, reference = self.scored(groups, scorer or self.scorer, "evaluation")
         if len(groups[0].completions) == 1:
             return evaluate_unpaired(groups, policy, reference, method, config)
         clusters = [row.prompt_key for row in self.data.eval_rows]
         return evaluate_pairs(groups, clusters, policy, reference, method, config)
+
+    def scored(
+        self, groups: Sequence[TokenGroup], scorer: Scorer, doing: str
+    ) -> tuple[LogProbs, LogProbs | None]:
+        """Give the log-probs of groups, (N,) on the CPU, under a scorer and under the reference, if there is one."""
+        want = methods.get(self.recipe.method.name).wants(self.recipe.method)
+        with progress(doing, len(groups) * (1 + len(want - {"confidence"}))) as advance:
+            policy = log_probs_over_ranks(self._score(scorer, advance), groups, want)
+        return policy, reference_of(self.reference, groups, want)
 
     def _score(self, scorer: Scorer, advance: Callable[[int], None]) -> Callable[..., list[Sums]]:
         budget = self.choices.token_budget

@@ -46,6 +46,8 @@ class LogEvent:
             self.status.pairs_per_second = values.get("perf/pairs_per_sec")
             self.status.peak_memory_gib = peak_memory_gib()
             self.status.write()
+        if run.visits is not None:
+            run.visits.flush(run.runtime.gather, run.runtime.is_main)
         self.finite.look(run)
 
 
@@ -105,6 +107,8 @@ class SaveEvent:
             return
         began = time.monotonic()
         self.finite.look(run)
+        if run.visits is not None:  # a resumed run repeats only what comes after its checkpoint
+            run.visits.flush(run.runtime.gather, run.runtime.is_main)
         self.saver.save(run)
         self.signals.served()
         if wish == Wish.STOP:

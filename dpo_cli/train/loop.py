@@ -22,6 +22,7 @@ from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.numerics import Trace, spread
 from dpo_cli.train.optim import learning_rate
 from dpo_cli.train.runtime import Runtime
+from dpo_cli.train.visits import Visits
 from dpo_cli.types import Batch, LogProbs, LossOutput, TokenGroup, Unit, Want
 
 
@@ -71,6 +72,8 @@ class Run:
     """Of the steps that nobody has looked at yet; see `numerics.FiniteCheck`."""
     n_skipped: int = 0
     """Steps left out because they were not finite."""
+    visits: Visits | None = None
+    """Notes what every pair meets, where the recipe asks for a ledger."""
 
 
 def fit(run: Run) -> None:
@@ -109,9 +112,13 @@ def optimizer_step(run: Run) -> None:
             with run.runtime.autocast():
                 policy = score(run.model, row)
             out = _loss(run, policy, batch, prepared)
+            pull = Pull(policy.total)
             loss = spread(normalised(out, units) * batch.weight)
             # DDP averages gradients over ranks: times the world size, the mean becomes the sum.
             run.runtime.backward(loss * run.runtime.world)
+        _note_pairs(
+            run, members, out, pull.per_group(len(batch.groups)) * (len(examples) / run.runtime.world)
+        )
         run.meter.add({f"train/{name}": values for name, values in out.metrics.items()}, batch.weight)
         run.meter.add_ranked({f"train/{name}": pair for name, pair in out.ranked.items()}, batch.weight)
         losses.append(loss.detach())
@@ -196,6 +203,29 @@ class Step:
             reference = run.reference.lookup(groups, run.runtime.device)
             total += (policy.total - reference.total).double().sum() * batch.weight
         return (run.runtime.sum_over_ranks(total) / len(self.examples)).float()
+
+
+class Pull:
+    """How hard a loss pulls at log-probs: its gradient by them, caught on the way back, so that it costs no pass of its own."""
+
+    def __init__(self, total: Tensor) -> None:
+        """Watch the (N,) log-probs of a micro-batch; call before its backward."""
+        self._gradient = torch.full_like(total.detach(), torch.nan)
+        total.register_hook(self._keep)
+
+    def _keep(self, gradient: Tensor) -> None:
+        self._gradient = gradient.detach()
+
+    def per_group(self, n_groups: int) -> Tensor:
+        """Give the mean size over each group's completions, (B,): for DPO beta sigma(-margin) over the step's pairs."""
+        return self._gradient.abs().reshape(n_groups, -1).mean(1)
+
+
+def _note_pairs(run: Run, members: Sequence[int], out: LossOutput, weights: Tensor) -> None:
+    """Log how much the loss makes of its examples, (B,) per nat, and note it for each pair where a ledger is kept; a filler counts nothing."""
+    run.meter.add({"train/loss_weight": weights}, float(bool(members)))
+    if run.visits is not None and members:
+        run.visits.add(run.step, members, out.metrics["rewards/margins"], weights)
 
 
 def _update(run: Run) -> Tensor:

@@ -108,7 +108,7 @@ def held_out(subject: Subject, tokenizer: PreTrainedTokenizerBase, split: Part) 
     if split == "eval" and data.eval:
         # Only these are read: not a million training rows for their sake.
         sets = [replace(source, split=source.split or "test", weight=1.0) for source in data.eval]
-        only = replace(data, train=sets, eval=[], split=Split(eval=0.0, test=0.0))
+        only = replace(data, train=sets, eval=[], split=Split(eval=0.0, test=0.0), drop=None)
         return load_data(only, tokenizer, diet).train_rows
     if not subject.has_training_data:
         what = f"'{subject.name}' comes without rows to measure on"

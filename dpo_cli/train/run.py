@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,12 @@ from dpo_cli.train.ending import recorded
 from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
 from dpo_cli.train.finish import Measured, measure_saved, save_model
 from dpo_cli.train.folder import CHECKPOINTS, Folder, choose_folder, create
+from dpo_cli.train.ledger import keep_ledger
 from dpo_cli.train.lock import locked
 from dpo_cli.train.loop import Run, fit
 from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.optim import build_optimizer
-from dpo_cli.train.panel import Summary, show
+from dpo_cli.train.panel import Summary, show, try_it
 from dpo_cli.train.policy import advice
 from dpo_cli.train.report import report_at_end
 from dpo_cli.train.resume import facts_of, newest_checkpoint, pinned, restore
@@ -44,6 +44,7 @@ from dpo_cli.train.saver import Saver
 from dpo_cli.train.selftest import check_start
 from dpo_cli.train.signals import Signals, listening
 from dpo_cli.train.status import Status
+from dpo_cli.train.visits import Visits
 
 _PACKAGES = ("dpo-cli", "torch", "transformers", "accelerate", "datasets", "safetensors")
 
@@ -183,6 +184,7 @@ def _assemble(parts: Parts) -> Run:
         token_budget=parts.choices.token_budget,
         events=(),
         speed=Speed(0, parts.n_steps),
+        visits=Visits(parts.run_dir) if recipe.train.ledger else None,
     )
 
 
@@ -205,6 +207,7 @@ def _evaluate(parts: Parts) -> Evaluation | None:
 def _finish(
     parts: Parts, run: Run, status: Status, trained: Evaluation | None, wandb_dir: str | None, command: str
 ) -> None:
+    found = keep_ledger(parts) if parts.recipe.train.ledger else []
     model_dir = save_model(parts)
     samples = sample_after(parts, parts.scorer)
     # The optimizer lets go of weights and moments, or the saved model would be loaded beside them.
@@ -221,7 +224,8 @@ def _finish(
     status.message = f"complete at step {status.step}"
     if not run.runtime.is_main:
         return
-    summary = dataclasses.replace(_summary(parts, status, trained, measured, model_dir), wandb_dir=wandb_dir)
+    summary = _summary(parts, status, trained, measured, model_dir)
+    summary = dataclasses.replace(summary, notes=(*summary.notes, *found), wandb_dir=wandb_dir)
     (model_dir / "README.md").write_text(_card(parts, summary, trained, command))
     status.state, status.code, status.resumable = "finished", 0, False
     status.write()
@@ -254,24 +258,10 @@ def _summary(
         train_seconds=status.train_seconds,
         pairs_per_second=status.pairs_per_second or 0.0,
         peak_memory_gib=status.peak_memory_gib or 0.0,
-        next_command=_try_it(model_dir, methods.get(parts.recipe.method.name).trains_head),
+        next_command=try_it(model_dir, methods.get(parts.recipe.method.name).trains_head),
         notes=tuple(note for note in (measured.note,) if note),
         **figures,
     )
-
-
-def _try_it(model_dir: Path, is_reward: bool) -> str:
-    """Give a command that asks the saved model something, with nothing but transformers."""
-    question, answer = (
-        "{'role': 'user', 'content': 'Bats are blind, right?'}",
-        "{'role': 'assistant', 'content': 'No, they see.'}",
-    )
-    if is_reward:
-        load = "from transformers import AutoTokenizer as T, AutoModelForSequenceClassification as M"
-        rows = f"T.from_pretrained(d).apply_chat_template([{question}, {answer}], return_dict=True, return_tensors='pt')"
-        return f"{sys.executable} -c \"{load}; d='{model_dir}'; print(M.from_pretrained(d)(**{rows}).logits.item())\""
-    ask = f"pipeline('text-generation', '{model_dir}')([{question}], max_new_tokens=60)[0]['generated_text'][-1]['content']"
-    return f'{sys.executable} -c "from transformers import pipeline; print({ask})"'
 
 
 def _card(parts: Parts, summary: Summary, trained: Evaluation | None, command: str) -> str:

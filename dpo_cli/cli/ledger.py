@@ -1,0 +1,73 @@
+"""`dpo ledger`: the training pairs that a run found hard, mislabelled or forgotten."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dpo_cli.evaluate.ledger import Ledger
+
+
+def ledger(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with train.ledger=true.")],
+    show: Annotated[int, typer.Option(min=0, help="Pairs a list.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show what a run says of its training pairs: labels that look turned over, the hardest pairs, those that were right and are wrong now."""
+    from dpo_cli.cli.columns import table, width
+    from dpo_cli.evaluate.ledger import FOLDER, SUSPECTS, read_ledger
+
+    found = read_ledger(run / FOLDER)
+    lists = found.lists(show)
+    if as_json:
+        print(json.dumps({"run": str(run), **found.figures(), **lists}))
+        return
+    lines = _head(found)
+    for name, what in (
+        ("suspects", "look mislabelled"),
+        ("hardest", "the hardest of the others"),
+        ("forgotten", "were right, are wrong now"),
+    ):
+        if lists[name]:
+            cells = [
+                [
+                    each["source"],
+                    *(f"{each[key]:+.3g}" for key in ("margin", "best")),
+                    f"{each['weight']:.2g}",
+                    str(each["visits"]),
+                    f"{each['flip']:.2f}",
+                ]
+                for each in lists[name]
+            ]
+            heads = ["pair", "margin", "best before", "weight", "visits", "p(turned)"]
+            lines += [
+                "",
+                what,
+                *(line for line in table(heads, cells, [""] * len(cells), width()) if line.strip()),
+            ]
+    print("\n".join(lines))
+    if found.flips.rate is not None:
+        from dpo_cli.metrics import terminal
+
+        path = run / FOLDER / SUSPECTS
+        terminal.say(
+            terminal.console(),
+            f"read {path} (texts, the likeliest first); train without them: data.drop={path}",
+        )
+
+
+def _head(found: Ledger) -> list[str]:
+    facts = found.figures()
+    told = [
+        f"{'pairs':<18} {facts['pairs']:,}   right at the end {facts['right']:.3f}   right and now wrong {facts['forgotten']:,}"
+    ]
+    if facts["flip_rate"] is None:
+        return [*told, f"{'labels':<18} one heap of margins: none looks turned over"]
+    return [
+        *told,
+        f"{'labels':<18} about {facts['flip_rate']:.1%} turned over; {facts['suspected']:,} suspected, of which {facts['precision']:.0%} should be",
+    ]

@@ -1,0 +1,67 @@
+"""What a run keeps of its pairs, read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpo_cli.errors import StorageError
+from dpo_cli.evaluate.ledger import ledger_of, read_ledger, read_visits, write_ledger
+
+
+def line(step: list[int], row: list[int], margin: list[float | None]) -> str:
+    return json.dumps({"step": step, "row": row, "margin": margin, "weight": [0.05] * len(step)}) + "\n"
+
+
+def test_the_later_line_of_a_visit_counts_and_a_torn_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "visits.jsonl"
+    path.write_text(
+        line([0, 0, 1], [3, 1, 3], [0.0, 0.0, 0.5]) + line([1, 2], [3, 1], [0.7, None]) + '{"step": [3'
+    )
+    visits = read_visits(path)
+
+    assert visits[3] == [(0, 0.0, 0.05), (1, 0.7, 0.05)]
+    assert np.isnan(visits[1][1][1]) and len(visits[1]) == 2
+    assert read_visits(tmp_path / "none") == {}
+
+
+def test_a_pair_that_stands_twice_in_an_epoch_is_one_pair() -> None:
+    visits = {0: [(0, 0.0, 0.05)], 1: [(0, 0.0, 0.05)], 2: [(3, 0.4, 0.04)]}
+    ledger = ledger_of(["a", "b", "a"], ["f:1", "f:2", "f:1"], visits, np.array([0.5, -0.5, 0.5]))
+
+    assert ledger.key.tolist() == ["a", "b"] and ledger.margin.tolist() == [0.5, -0.5]
+    assert ledger.visits[0] == [(0, 0.0, 0.05), (3, 0.4, 0.04)]
+
+
+def test_forgotten_pairs_were_right_and_are_wrong_now() -> None:
+    visits = {0: [(0, 0.0, 1.0), (5, 0.6, 1.0)], 1: [(0, 0.2, 1.0)], 2: [(0, -0.2, 1.0)]}
+    ledger = ledger_of(list("abcd"), list("abcd"), visits, np.array([-0.4, 0.3, -0.5, -0.1]))
+
+    assert ledger.fell.tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert [each["source"] for each in ledger.lists(5)["forgotten"]] == ["a"]
+    assert [each["source"] for each in ledger.lists(2)["hardest"]] == ["c", "a"]
+
+
+def test_a_ledger_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    turned = np.arange(200) < 40
+    margins = np.where(turned, -1, 1) * draw.normal(2, 1, 200)
+    keys = [f"k{i}" for i in range(200)]
+    ledger = ledger_of(keys, [f"f:{i}" for i in range(200)], {0: [(4, 0.1, 0.05)]}, margins)
+    write_ledger(ledger, {key: {"prompt": "p", "chosen": "ü", "rejected": "r"} for key in keys}, tmp_path)
+    again = read_ledger(tmp_path)
+
+    assert json.dumps([again.figures(), again.lists(5)]) == json.dumps([ledger.figures(), ledger.lists(5)])
+    lines = (tmp_path / "suspects.jsonl").read_text().splitlines()
+    assert len(lines) == again.flips.suspected.sum() > 30
+    first = json.loads(lines[0])
+    assert first["key"] in keys[:40] and first["chosen"] == "ü"
+    assert json.loads(lines[-1])["flip"] <= first["flip"]
+
+
+def test_a_run_without_a_ledger_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"train\.ledger=true"):
+        read_ledger(tmp_path)
