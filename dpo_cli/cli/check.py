@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from transformers import PreTrainedTokenizerBase
 
+    from dpo_cli.data.encode import Encoder
     from dpo_cli.data.load import Data, DataRow
-    from dpo_cli.data.serving import Serving
+    from dpo_cli.data.serving import Served, Serving
     from dpo_cli.data.show import Run
     from dpo_cli.methods._memory import Need
     from dpo_cli.recipe.load import Loaded
@@ -38,7 +39,7 @@ def check(
     from dpo_cli.data.audit import audit_data
     from dpo_cli.data.encode import Encoder
     from dpo_cli.data.kinds import count_rows
-    from dpo_cli.data.serving import check_serving
+    from dpo_cli.data.serving import check_serving, served
     from dpo_cli.methods._advice import advise
     from dpo_cli.methods._memory import gib
 
@@ -51,7 +52,7 @@ def check(
     audited = audit_data(data, tokenizer)
     data.report.audited = audited.warnings()
     rows = data.train_rows[:show]
-    text, ids = Encoder(tokenizer, loaded.recipe.data).serving_prompt(data.train_rows[0].example)
+    first = served(data.train_rows[0], Encoder(tokenizer, loaded.recipe.data))
     following = shlex.join(["dpo", "train", recipe, *(overrides or [])])
     if as_json:
         facts = {
@@ -65,14 +66,18 @@ def check(
             "advice": [vars(each) for each in advice],
             "audit": audited.as_dict(),
             "serving": vars(serving),
-            "serving_prompt": {"text": text, "ids": ids},
+            "serving_prompt": vars(first),
             "pairs": [pair_facts(row, tokenizer) for row in rows],
-            "warnings": [*data.report.warnings(), *serving.warnings],
+            "warnings": [
+                *data.report.warnings(),
+                *serving.warnings,
+                *([first.warning] if first.warning else []),
+            ],
             "next": following,
         }
         print(json.dumps(facts))
         return
-    _print_report(loaded, data, serving, (text, ids), tokenizer, rows)
+    _print_report(loaded, data, serving, first, tokenizer, rows)
     if need is not None:
         beside = ", the reference beside them" if need.is_reference_live else ""
         needed = f"{gib(need.n_bytes)} before activations, {gib(free)} free"
@@ -124,7 +129,7 @@ def _print_report(
     loaded: Loaded,
     data: Data,
     serving: Serving,
-    prompt: tuple[str, list[int]],
+    first: Served,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[DataRow],
 ) -> None:
@@ -144,19 +149,29 @@ def _print_report(
     console.print(f"        BOS {serving.bos!r}, {pad} (lengths decide what is scored, never the pad id)")
     for warning in serving.warnings:
         console.print(escaped(f"warning: {warning}"))
-    text, ids = prompt
-    console.print(f"serving prompt of the first row, {len(ids)} tokens: {escaped(text)}")
+    for line in first.lines("of the first row"):
+        console.print(escaped(line))
     for row in rows:
         print_row(console, row, tokenizer, separator="")
 
 
-def print_rows(rows: Sequence[DataRow], tokenizer: PreTrainedTokenizerBase, separator: str = "") -> None:
-    """Print rows as the model sees them."""
+def print_rows(
+    rows: Sequence[DataRow],
+    tokenizer: PreTrainedTokenizerBase,
+    separator: str = "",
+    encoder: Encoder | None = None,
+) -> None:
+    """Print rows as the model sees them; with an encoder also what a server sends for each one's prompt."""
     from rich.console import Console
+
+    from dpo_cli.data.serving import served
+    from dpo_cli.data.show import escaped
 
     console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     for row in rows:
         print_row(console, row, tokenizer, separator)
+        for line in served(row, encoder).lines() if encoder else ():
+            console.print(escaped(f"  {line}"))
 
 
 def print_row(console: Console, row: DataRow, tokenizer: PreTrainedTokenizerBase, separator: str) -> None:

@@ -32,24 +32,33 @@ def peek(
     columns: ColumnOption = None,
     labels: LabelOption = None,
 ) -> None:
-    """Print rows token by token: what is prompt, what is context, what is scored."""
+    """Print rows token by token: what is prompt, what is context, what is scored, and the prompt as a server sends it."""
     from dpo_cli.cli.check import pair_facts, print_rows, read_data
     from dpo_cli.cli.files import first_rows, infer_files
+    from dpo_cli.data.encode import Encoder
+    from dpo_cli.data.serving import served
     from dpo_cli.data.show import escaped
+    from dpo_cli.recipe.schema import Data as Settings
 
     _check_arguments(recipe, overrides, model)
     if model is None:
-        _, _, tokenizer, data = read_data(recipe, overrides or [])
+        loaded, _, tokenizer, data = read_data(recipe, overrides or [])
+        settings = loaded.recipe.data
     else:
         found = infer_files([recipe], layout, columns, labels)
         _, tokenizer, data = first_rows(found, model, max(n, ROWS_READ))
+        settings = Settings(train=[found[0].source])
         if not as_json:
             print("\n".join(escaped(line) for line in found[0].lines()))
+    encoder = Encoder(tokenizer, settings)
     rows = data.train_rows[:n] if row is None else [find_row(data, row)]
     if as_json:
-        print(json.dumps({"rows": [pair_facts(shown, tokenizer) for shown in rows]}))
+        facts = [
+            pair_facts(shown, tokenizer) | {"serving_prompt": vars(served(shown, encoder))} for shown in rows
+        ]
+        print(json.dumps({"rows": facts}))
         return
-    print_rows(rows, tokenizer, SEPARATOR)
+    print_rows(rows, tokenizer, SEPARATOR, encoder)
 
 
 def _check_arguments(recipe: str, overrides: list[str] | None, model: str | None) -> None:

@@ -24,7 +24,7 @@ from dpo_cli.types import Example, TokenGroup
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Data
 
-ENCODING_VERSION = 2
+ENCODING_VERSION = 3
 """Raise it when the same input gives other tokens."""
 
 DIGEST_BYTES = 32
@@ -45,6 +45,7 @@ def cache_key(examples: Sequence[Example], tokenizer_digest: str, data: Data, wh
         data.long_completion,
         data.system,
         data.chat_template_kwargs,
+        data.thinking,
         *(["whole_rows"] if whole_rows else []),
     ]
     digest = hashlib.blake2b(_canonical([ENCODING_VERSION, tokenizer_digest, settings]), digest_size=16)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpo_cli.data.parse import is_blank
 from dpo_cli.data.reasons import Note, Reason
 from dpo_cli.data.template import Renderer, check_template
+from dpo_cli.data.thinking import blocks, is_marked, marks_of, thinks, without_thoughts
 from dpo_cli.data.tokenizer import Vocabulary
 from dpo_cli.data.truncate import Encoded, fit
 from dpo_cli.data.views import Answer, Sheet, Unfit, View, chat_sheet, text_sheet
@@ -43,6 +45,7 @@ class Encoder:
         self.config = config
         self.whole_rows = whole_rows
         self.renderer = Renderer(tokenizer, config.system, config.chat_template_kwargs)
+        self.marks = marks_of(tokenizer)
         self.vocabulary = Vocabulary(tokenizer)
 
     def encode(
@@ -73,12 +76,18 @@ class Encoder:
         Raises:
             ModelError: the template fails.
         """
+        example = self._prepared(example)
         sheet = self._sheet(example)
         assert isinstance(sheet, Sheet), f"kept rows have a sheet, {example.source} has none: {sheet}"
         (ids, whole, *_), *_ = self._ids([sheet], [example])
         return sheet.views[0].text, (ids if len(ids) else whole[:1]).tolist()
 
-    def _encode_chunk(self, examples: Sequence[Example]) -> list[Encoded]:
+    def _prepared(self, example: Example) -> Example:
+        """Give the example as it is rendered: without thoughts where the recipe drops them."""
+        return without_thoughts(example, self.marks) if self.config.thinking == "drop" else example
+
+    def _encode_chunk(self, given: Sequence[Example]) -> list[Encoded]:
+        examples = [self._prepared(example) for example in given]
         sheets = [self._sheet(example) for example in examples]
         good = [
             (sheet, example)
@@ -86,12 +95,18 @@ class Encoder:
             if isinstance(sheet, Sheet)
         ]
         ids = iter(self._ids([sheet for sheet, _ in good], [example for _, example in good]))
-        return [
+        results = [
             self._group(example, sheet, next(ids)) if isinstance(sheet, Sheet) else Encoded(None, sheet)
             for sheet, example in zip(sheets, examples, strict=True)
         ]
+        return [
+            result if example is whole else result._replace(notes=result.notes | Note.THOUGHTS_REMOVED)
+            for result, example, whole in zip(results, examples, given, strict=True)
+        ]
 
     def _sheet(self, example: Example) -> Sheet | Reason:
+        if self.config.thinking == "drop" and any(map(is_blank, example.completions)):
+            return Reason.EMPTY  # nothing but a thought
         if isinstance(example.prompt, str):
             return text_sheet(example)
         content = (
@@ -141,11 +156,17 @@ class Encoder:
         for whole, answers in sheet.completions:
             is_whole = self.whole_rows and not isinstance(example.prompt, str)
             tokens, mask, more = self._score(ids, whole, answers, is_whole)
+            if is_marked(sheet.views[whole].text, self.marks):
+                more |= self._score_thoughts(tokens, mask)
             completions.append(tokens[shared:])
             masks.append(mask[shared:])
             notes |= more
         if isinstance(example.prompt, str):
             notes &= ~Note.END_ADDED
+        if not notes & (Note.THOUGHTS_SCORED | Note.THOUGHTS_CONTEXT) and any(
+            thinks(completion, self.marks) for completion in example.completions
+        ):
+            notes |= Note.THOUGHTS_LOST
         prompt = ids[sheet.completions[0][0]][:shared]
         group = TokenGroup(prompt, tuple(completions), tuple(masks), example.source)
         return fit(group, notes, self.config, self.tokenizer.bos_token_id)
@@ -170,6 +191,23 @@ class Encoder:
             tokens = np.append(tokens, np.int32(self.tokenizer.eos_token_id))
             mask, notes = np.append(mask, True), notes | Note.END_ADDED
         return tokens, mask, notes
+
+    def _score_thoughts(self, tokens: np.ndarray, mask: np.ndarray) -> Note:
+        """Take think blocks out of the mask of a conversation's answers, unless the recipe keeps them; give what was found."""
+        notes, is_kept = Note(0), self.config.thinking == "keep"
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+        for start, stop in edges.reshape(-1, 2).tolist():
+            pieces = [self.vocabulary.piece(token) for token in tokens[start:stop].tolist()]
+            ends = np.cumsum([len(piece) for piece in pieces])
+            for block in blocks("".join(pieces), self.marks):
+                first, last = np.searchsorted(ends, [block.start, block.stop - 1], side="right")
+                if not is_kept:
+                    mask[start + first : start + last + 1] = False
+                elif block.is_empty:
+                    notes |= Note.EMPTY_THOUGHT
+                if not block.is_empty:
+                    notes |= Note.THOUGHTS_SCORED if is_kept else Note.THOUGHTS_CONTEXT
+        return notes
 
     def _end_of_answer(self, tokens: np.ndarray, start: int, end: int) -> int:
         """Give the position behind an answer's end token, without what the template writes after it.

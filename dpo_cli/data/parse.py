@@ -125,7 +125,7 @@ def _with_system(example: Example, row: Row) -> Example:
 
 
 def _check_completions(example: Example) -> None:
-    if any(_is_blank(completion) for completion in example.completions):
+    if any(is_blank(completion) for completion in example.completions):
         raise SkipRow(Reason.EMPTY)
     if len(example.completions) > 1 and all(text == example.completions[0] for text in example.completions):
         raise SkipRow(Reason.IDENTICAL)
@@ -141,7 +141,8 @@ def _check_gap(example: Example, least: float | None) -> None:
         raise SkipRow(Reason.SMALL_GAP)
 
 
-def _is_blank(completion: Text) -> bool:
+def is_blank(completion: Text) -> bool:
+    """Say whether a completion says nothing: no text in its last turn, and no call of a tool."""
     if isinstance(completion, str):
         return not completion.strip()
     return not completion[-1]["content"].strip() and not completion[-1].get("tool_calls")

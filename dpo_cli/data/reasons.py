@@ -40,3 +40,13 @@ class Note(IntFlag):
     """The template rewrites an earlier answer of a multi-turn completion; that turn is context."""
     LAST_LOST = 32
     """A multi-turn completion lost all of its last answer to truncation, and kept an earlier one."""
+    THOUGHTS_SCORED = 64
+    """Think blocks in the answers, scored like the rest."""
+    THOUGHTS_CONTEXT = 128
+    """Think blocks in the answers, read and not scored."""
+    THOUGHTS_REMOVED = 256
+    """Think blocks that were removed before the template saw them."""
+    THOUGHTS_LOST = 512
+    """Think blocks in the data that the template leaves out."""
+    EMPTY_THOUGHT = 1024
+    """The template writes an empty think block into an answer, which is scored."""

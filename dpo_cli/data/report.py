@@ -20,6 +20,12 @@ NOTE_WORDS = {
     Note.END_ADDED: "got the tokenizer's end token, for the template writes none",
     Note.LAST_LOST: "lost the whole last answer of a conversation to truncation",
     Note.TURN_UNSCORED: "with an earlier answer that the template rewrites (not scored)",
+    Note.THOUGHTS_SCORED: "with think blocks in their answers, scored like the rest (data.thinking: keep)",
+    Note.THOUGHTS_CONTEXT: "with think blocks in their answers, read but not scored (data.thinking: unscored)",
+    Note.THOUGHTS_REMOVED: "whose think blocks were removed (data.thinking: drop)",
+    Note.THOUGHTS_LOST: "with think blocks that the template leaves out",
+    Note.EMPTY_THOUGHT: "with an empty think block that the template writes into the answer, scored "
+    "(data.thinking: drop, or data.chat_template_kwargs={enable_thinking: false} where the template knows it)",
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpo_cli.data.reasons import Note
 from dpo_cli.data.tokenizer import Vocabulary
 from dpo_cli.types import TokenGroup
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedTokenizerBase
+
+    from dpo_cli.data.encode import Encoder
+    from dpo_cli.data.load import DataRow
+
+LAST_TOKENS = 8
+"""Tokens at the end of two prompts that are shown where they differ."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,21 @@ class Serving:
     bos: str | None
     pad: str | None
     warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Served:
+    """The prompt of a row as a server sends it: with the generation prompt and the run's `chat_template_kwargs`, not truncated."""
+
+    text: str
+    ids: list[int]
+    warning: str | None
+    """How it differs from the one that is trained on; None where it does not."""
+
+    def lines(self, whose: str = "") -> list[str]:
+        """Say it, one fact a line."""
+        told = [f"serving prompt{whose and f' {whose}'}, {len(self.ids)} tokens: {self.text}"]
+        return told + ([f"warning: {self.warning}"] if self.warning else [])
 
 
 def check_serving(folder: Path, tokenizer: PreTrainedTokenizerBase, groups: Sequence[TokenGroup]) -> Serving:
@@ -50,6 +72,24 @@ def check_serving(folder: Path, tokenizer: PreTrainedTokenizerBase, groups: Sequ
             "a server would run on. Mend eos_token_id in generation_config.json"
         )
     return Serving(stops, special.get(end, str(end)), tokenizer.bos_token, tokenizer.pad_token, warnings)
+
+
+def served(row: DataRow, encoder: Encoder) -> Served:
+    """Give what a server sends the model for a kept row's prompt, and how the prompt it is trained behind differs.
+
+    Raises:
+        ModelError: the template fails.
+    """
+    text, ids = encoder.serving_prompt(row.example)
+    trained = row.group.prompt.tolist()
+    if Note.BOUNDARY not in row.notes:
+        return Served(text, ids, None)
+    said = [repr(str(encoder.tokenizer.decode(end[-LAST_TOKENS:]))) for end in (ids, trained)]
+    warning = (
+        f"the model is trained behind another prompt than the server's, which ends with {said[0]}, training's with {said[1]}: "
+        "answers follow the template's opening only if they start as it does (data.chat_template_kwargs, data.thinking, model.chat_template)"
+    )
+    return Served(text, ids, warning)
 
 
 def _stop_ids(folder: Path, default: int) -> list[int]:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.data.thinking import marks_of
 from dpo_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -119,14 +120,16 @@ class Vocabulary:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._blank: dict[int, bool] = {}
+        self._pieces: dict[int, str] = {}
 
     @cached_property
     def special(self) -> dict[int, str]:
-        """Control tokens by id."""
+        """Control tokens by id. The marks of think blocks are none, whatever the tokenizer says: answers spell them."""
         added = self._tokenizer.added_tokens_decoder
         listed = dict(zip(self._tokenizer.all_special_ids, self._tokenizer.all_special_tokens, strict=True))
-        return listed | {i: str(token) for i, token in added.items() if token.special}
+        found = listed | {i: str(token) for i, token in added.items() if token.special}
+        thinking = {mark for pair in marks_of(self._tokenizer) for mark in pair}
+        return {i: token for i, token in found.items() if token not in thinking}
 
     def can_end(self, token: int) -> bool:
         """Say whether an id is a control token that may end an answer; the unknown token stands for ordinary text."""
@@ -135,9 +138,13 @@ class Vocabulary:
 
     def is_blank(self, token: int) -> bool:
         """Say whether an id stands for white space only."""
-        if token not in self._blank:
-            self._blank[token] = not str(self._tokenizer.decode([token])).strip()
-        return self._blank[token]
+        return not self.piece(token).strip()
+
+    def piece(self, token: int) -> str:
+        """Give the text of one id; a byte of a longer character comes as the replacement character."""
+        if token not in self._pieces:
+            self._pieces[token] = str(self._tokenizer.decode([token]))
+        return self._pieces[token]
 
     def spells_control(self, value: Any) -> bool:
         """Say whether any text within a value (keys included) spells a control token."""

@@ -133,6 +133,9 @@ class Data:
     """System prompt for rows that have none; null adds none."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments for the chat template (such as enable_thinking); a row's column of that name wins."""
+    thinking: Literal["keep", "drop", "unscored"] = "keep"
+    """Think blocks in answers: `keep` scores them like the rest, `unscored` reads them without scoring them, `drop` removes them and does not
+    score an empty one that the template writes. `dpo check` counts the rows."""
     max_length: Annotated[int, Ge(2)] = 1024
     """Longest prompt plus completion, in tokens, 2 or more; larger keeps more text and needs more memory."""
     long_prompt: Literal["drop", "cut_start"] = "drop"

@@ -8,7 +8,7 @@ import pytest
 
 from dpo_cli.cli.peek import peek
 from dpo_cli.errors import DataError
-from tests.fakes import pair_rows, write_jsonl, write_model
+from tests.fakes import CHAT_TEMPLATE, pair_rows, write_jsonl, write_model
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,20 @@ def test_json_holds_ids_and_parts(recipe, capsys):
     assert {run["part"] for row in rows for completion in row["completions"] for run in completion} == {
         "scored"
     }
+
+
+def test_each_row_comes_with_the_prompt_as_a_server_sends_it(recipe, tmp_path, capsys):
+    template = (tmp_path / "t.jinja").absolute()
+    template.write_text(CHAT_TEMPLATE.replace("assistant\n{%", "assistant\n{{ mood }}{%"))
+    more = [f"model.chat_template={template}", "data.chat_template_kwargs={mood: calm}"]
+    peek(str(recipe), more, 1, "pairs.jsonl:2", False)
+    told = capsys.readouterr().out
+    assert "tokens: <|im_start|>user\\n" in told and "assistant\\ncalm\n" in told
+    assert "warning: the model is trained behind another prompt than the server's, which ends with" in told
+    peek(str(recipe), more, 1, "pairs.jsonl:2", True)
+    facts = json.loads(capsys.readouterr().out)["rows"][0]
+    assert facts["serving_prompt"]["text"].endswith("assistant\ncalm")
+    assert facts["serving_prompt"]["ids"][: len(facts["prompt"]["ids"])] == facts["prompt"]["ids"]
 
 
 def test_a_row_that_is_not_used_is_told(recipe):

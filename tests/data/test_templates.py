@@ -141,7 +141,7 @@ def test_an_earlier_answer_that_the_template_rewrites_is_context():
     tokenizer = with_template(HISTORY.replace("<think>\n", ""))
     long = [("assistant", "<think>t</think>a"), ("user", "u"), ("assistant", "z")]
     encoded = encode_one(chat([("user", "q")], long, [("assistant", "b")]), tokenizer)
-    assert encoded.notes == Note.TURN_UNSCORED
+    assert encoded.notes == Note.TURN_UNSCORED | Note.THOUGHTS_LOST
     assert scored_text(encoded, 0, tokenizer) == "z<|im_end|>"
 
 
