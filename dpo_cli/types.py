@@ -25,8 +25,9 @@ Text = str | Sequence[Message]
 DataKind = Literal["pairs", "labelled", "targets"]
 """What a method eats: groups of two completions, the preferred one first; one completion with a label; one completion to imitate."""
 
-Unit = Literal["example", "token", "sequence_token"]
-"""What a term of a loss is a mean over: groups, scored tokens of the first completions, or those and their prompts' tokens."""
+Unit = Literal["example", "token", "sequence_token", "row_token"]
+"""What a term of a loss is a mean over: groups, scored tokens of the first completions, those and their prompts' tokens, or all tokens of
+all completions, each with its prompt."""
 
 Want = Literal["public", "confidence", "prompt"]
 """What a method asks of the scorer beside sums and counts: the fields of `LogProbs` of the same names."""
@@ -112,6 +113,11 @@ class TokenGroup:
         """Scored tokens of each completion."""
         return tuple(int(mask.sum()) for mask in self.masks)
 
+    @property
+    def n_row_tokens(self) -> int:
+        """Tokens of all completions, each behind a prompt of its own."""
+        return sum(len(self.prompt) + len(ids) for ids in self.completions)
+
     def public(self) -> TokenGroup:
         """Give the group with each completion cut behind as many scored tokens as the one that has the fewest: what LD-DPO calls public."""
         shortest = min(self.scored)
@@ -158,6 +164,8 @@ class LogProbs:
     """Summed log-probability of each group's prompt behind its first token, (B,), nats."""
     prompt_tokens: Tensor | None = None
     """How many tokens those are, (B,) int64."""
+    router: Tensor | None = None
+    """Load-balancing loss of a mixture of experts over the batch's tokens, (), before its coefficient; None outside training."""
 
     @property
     def mean(self) -> Tensor:

@@ -22,7 +22,15 @@ NAME = "dpo_packed"
 Kernel = Literal["loop", "varlen", "flex"]
 
 _IGNORED = frozenset(
-    {"position_ids", "use_cache", "cache_position", "output_attentions", "output_hidden_states", "is_causal"}
+    {
+        "position_ids",
+        "use_cache",
+        "cache_position",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "is_causal",
+    }
 )
 """Keyword arguments that say nothing of who attends to whom in a packed row."""
 

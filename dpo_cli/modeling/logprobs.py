@@ -16,6 +16,7 @@ from dpo_cli.modeling.attention import NAME, Kernel, choose_kernel, install
 from dpo_cli.modeling.head import head_of, token_log_probs, token_log_probs_and_squares
 from dpo_cli.modeling.layout import Row, pack, pad
 from dpo_cli.modeling.reward import is_reward_model, scores_of
+from dpo_cli.modeling.router import Router
 from dpo_cli.types import LogProbs, TokenGroup, Want
 
 Path = Literal["packed", "padded"]
@@ -36,6 +37,8 @@ class Scorer(nn.Module):
         self._attention = model.config._attn_implementation
         self.is_reward = is_reward_model(model)
         self.kernel = kernel
+        self.router: Router | None = None
+        """What balances the routers of a mixture of experts in training; None where there is nothing to balance."""
         self.path: Path = path
         self.take(path)
 
@@ -60,11 +63,11 @@ class Scorer(nn.Module):
         A reward model gives its scores (N,) in place of the first two. Plain tensors, not a dataclass: FSDP hangs its backward hooks
         on the tensors of the output.
         """
-        hidden = self._hidden(row).flatten(0, 1)
+        extra: dict[str, Tensor] = {}
+        hidden = self._hidden(row, extra).flatten(0, 1)
         if self.is_reward:
             scores = scores_of(self.model, hidden[row.last])
-            return scores, scores.double(), row.tokens, {}
-        extra: dict[str, Tensor] = {}
+            return scores, scores.double(), row.tokens, extra
         at, head = hidden[row.source], head_of(self.model)
         if "confidence" in row.want:
             read, squares = token_log_probs_and_squares(at, head, row.targets)
@@ -81,16 +84,20 @@ class Scorer(nn.Module):
             extra["prompt"] = _sums(read[n_scored:].double(), row.prompt_tokens)
         return per_token, _sums(per_token.double(), row.tokens), row.tokens, extra
 
-    def _hidden(self, row: Row) -> Tensor:
-        """Give the backbone's last hidden states, (R, T, D)."""
-        extra: dict[str, Any] = {"attention_mask": row.attention_mask}
+    def _hidden(self, row: Row, extra: dict[str, Tensor]) -> Tensor:
+        """Give the backbone's last hidden states, (R, T, D); in training the router loss goes into `extra`."""
+        more: dict[str, Any] = {"attention_mask": row.attention_mask}
         if row.segments is not None:
             kernel = self.kernel or choose_kernel(self.model.device, self._compute_dtype())
-            extra = {"segments": row.segments, "kernel": kernel}
+            more = {"segments": row.segments, "kernel": kernel}
+        is_balanced = self.router is not None and self.training and torch.is_grad_enabled()
+        if is_balanced:
+            more["output_router_logits"] = True
         backbone = self.model.base_model
-        return backbone(
-            input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, **extra
-        ).last_hidden_state
+        out = backbone(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, **more)
+        if self.router is not None and is_balanced:
+            extra["router"] = self.router.loss(out.router_logits, row)
+        return out.last_hidden_state
 
     def _compute_dtype(self) -> torch.dtype:
         kind = self.model.device.type

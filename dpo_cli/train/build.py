@@ -27,6 +27,7 @@ from dpo_cli.modeling.hub import Start
 from dpo_cli.modeling.logprobs import Path as RowPath
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.precision import token_budget
+from dpo_cli.modeling.router import router_of
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.facts import facts_of
 from dpo_cli.reference.live import LiveReference
@@ -123,6 +124,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path, chosen: Mapping[str, 
     with progress("loading the model"):
         model = load_policy(recipe, runtime, start, tokenizer, data)
     scorer = Scorer(model.to(runtime.device))
+    scorer.router = router_of(model, recipe.model.router_loss)
     choices = _choose(recipe, runtime, run_dir, scorer, data, chosen)
     parts = Parts(
         recipe,
@@ -146,7 +148,7 @@ def lengths_of(groups: Sequence[TokenGroup], path: RowPath) -> list[int]:
     """Give the tokens that each group costs: with prompts shared, or a prompt per completion."""
     if path == "packed":
         return [group.n_tokens for group in groups]
-    return [sum(len(group.prompt) + len(ids) for ids in group.completions) for group in groups]
+    return [group.n_row_tokens for group in groups]
 
 
 def _choose(

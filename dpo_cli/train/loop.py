@@ -23,7 +23,7 @@ from dpo_cli.train.numerics import Trace, spread
 from dpo_cli.train.optim import learning_rate
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.visits import Visits
-from dpo_cli.types import Batch, LogProbs, LossOutput, TokenGroup, Unit, Want
+from dpo_cli.types import Batch, LogProbs, LossOutput, Term, TokenGroup, Unit, Want
 
 
 class ReferenceSource(Protocol):
@@ -111,7 +111,7 @@ def optimizer_step(run: Run) -> None:
             row = run.scorer.layout(batch.groups, want)
             with run.runtime.autocast():
                 policy = score(run.model, row)
-            out = _loss(run, policy, batch, prepared)
+            out = _balanced(run, policy, batch, _loss(run, policy, batch, prepared))
             pull = Pull(policy.total)
             loss = spread(normalised(out, units) * batch.weight)
             # DDP averages gradients over ranks: times the world size, the mean becomes the sum.
@@ -130,10 +130,16 @@ def optimizer_step(run: Run) -> None:
 
 
 def count_units(groups: Sequence[TokenGroup]) -> dict[Unit, int]:
-    """Count what a step's losses are means over: examples, scored tokens of the first completions, and those with their prompts'."""
+    """Count what a step's losses are means over, as `Unit` has it."""
     n_scored = sum(group.scored[0] for group in groups)
     n_prompt = sum(len(group.prompt) - 1 for group in groups)
-    return {"example": len(groups), "token": n_scored, "sequence_token": n_scored + n_prompt}
+    n_rows = sum(group.n_row_tokens for group in groups)
+    return {
+        "example": len(groups),
+        "token": n_scored,
+        "sequence_token": n_scored + n_prompt,
+        "row_token": n_rows,
+    }
 
 
 def normalised(out: LossOutput, units: dict[Unit, int]) -> Tensor:
@@ -163,6 +169,20 @@ def _loss(run: Run, policy: LogProbs, batch: Batch, prepared: Sequence[Any]) -> 
     config: Any = run.recipe.method
     reference = reference_of(run.reference, batch.groups, run.method.wants(config), run.runtime.device)
     return run.method.loss(annotated(policy, batch.groups), reference, config, *prepared)
+
+
+def _balanced(run: Run, policy: LogProbs, batch: Batch, out: LossOutput) -> LossOutput:
+    """Add the load-balancing loss of a mixture of experts, where the model has one.
+
+    It is taken over each micro-batch and weighted by tokens: the one part of the loss that depends on how a step is cut, because the shares of
+    routed tokens are known for the whole step only after all of its forwards.
+    """
+    if policy.router is None or run.scorer.router is None:
+        return out
+    n_tokens = sum(group.n_row_tokens for group in batch.groups)
+    run.meter.add_sum("train/aux_loss", policy.router * n_tokens * batch.weight, n_tokens * batch.weight)
+    balance = Term((policy.router * n_tokens)[None], "row_token", run.scorer.router.coefficient)
+    return replace(out, terms=(*out.terms, balance))
 
 
 def reference_of(

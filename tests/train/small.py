@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from dpo_cli import methods
 from dpo_cli.data.load import load_data
@@ -14,6 +15,7 @@ from dpo_cli.data.plan import total_steps
 from dpo_cli.metrics.speed import Speed
 from dpo_cli.modeling.batching import score_groups
 from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.router import router_of
 from dpo_cli.recipe.load import load
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.loop import Event, Run
@@ -46,8 +48,9 @@ def small_run(
     path: str = "packed",
     dropout: float = 0.0,
     rows: Sequence[dict[str, str]] = (),
+    model: PreTrainedModel | None = None,
 ) -> tuple[Run, Recorder]:
-    """Give a run of a tiny Llama on `rows`, or n synthetic pairs, in batches of 8, and what it logs; nothing is trained yet."""
+    """Give a run of a tiny Llama, or of `model`, on `rows`, or n synthetic pairs, in batches of 8, and what it logs; nothing is trained yet."""
     write_jsonl(folder / "rows.jsonl", rows or pair_rows(n))
     (folder / "small.yaml").write_text(
         "model: {name: nowhere}\n"
@@ -62,8 +65,9 @@ def small_run(
         replace(recipe.data, cache=str(folder / "tokens")), byte_tokenizer(), method.diet(recipe.method)
     )
     groups = data.train
-    model = tiny_llama(attention_dropout=dropout)
+    model = model or tiny_llama(attention_dropout=dropout)
     scorer = Scorer(model, "packed" if path == "packed" else "padded")
+    scorer.router = router_of(model, recipe.model.router_loss)
     known = [*groups, *data.mismatched, *(group.public() for group in groups)]
     sums = score_groups(scorer, known, 4096, runtime.autocast)
     reference = ReferenceValues(

@@ -131,6 +131,7 @@ def test_units_are_counted_from_the_groups(tmp_path: Path) -> None:
         "example": 3,
         "token": completions,
         "sequence_token": completions + prompts,
+        "row_token": sum(len(group.prompt) + len(ids) for group in groups for ids in group.completions),
     }
 
 
