@@ -99,8 +99,8 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     loaded = load(recipe, overrides)
     from dpo_cli.data.load import load_data
     from dpo_cli.data.tokenizer import load_tokenizer
+    from dpo_cli.modeling.folder import check_generation_config
     from dpo_cli.modeling.hub import model_start
-    from dpo_cli.modeling.load import check_generation_config
 
     model = loaded.recipe.model
     start = model_start(model.name, model.revision, weights=False)

@@ -19,6 +19,7 @@ from dpo_cli.errors import ModelError, UserError
 from dpo_cli.modeling.hub import ADAPTER_CONFIG
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import HEAD, is_reward_model
+from dpo_cli.modeling.towers import tower_linears
 
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Adapter
@@ -51,7 +52,7 @@ def attach(model: PreTrainedModel, settings: Adapter, seed: int) -> None:
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=scale,
-        target_modules=settings.targets,
+        target_modules=tower_linears(model, settings.targets),
         lora_dropout=settings.dropout,
         use_rslora=settings.rank_stabilized,
         use_dora=settings.kind == "dora",

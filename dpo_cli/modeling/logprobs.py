@@ -17,6 +17,7 @@ from dpo_cli.modeling.head import head_of, token_log_probs, token_log_probs_and_
 from dpo_cli.modeling.layout import Row, pack, pad
 from dpo_cli.modeling.reward import is_reward_model, scores_of
 from dpo_cli.modeling.router import Router
+from dpo_cli.modeling.towers import text_tower
 from dpo_cli.types import LogProbs, TokenGroup, Want
 
 Path = Literal["packed", "padded"]
@@ -93,8 +94,9 @@ class Scorer(nn.Module):
         is_balanced = self.router is not None and self.training and torch.is_grad_enabled()
         if is_balanced:
             more["output_router_logits"] = True
-        backbone = self.model.base_model
-        out = backbone(input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, **more)
+        out = text_tower(self.model)(
+            input_ids=row.input_ids, position_ids=row.position_ids, use_cache=False, **more
+        )
         if self.router is not None and is_balanced:
             extra["router"] = self.router.loss(out.router_logits, row)
         return out.last_hidden_state

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from dpo_cli.errors import ModelError
 from dpo_cli.methods._memory import Size
-from dpo_cli.modeling.load import check_config
+from dpo_cli.modeling.folder import check_config, loader_of
 from dpo_cli.modeling.quiet import quiet
 
 _NO_LIMIT = 2**31
@@ -35,10 +34,9 @@ def model_size(folder: Path) -> ModelSize:
         raise ModelError.of(
             str(folder), "not a model folder: no config.json", "name the folder that holds it"
         )
-    check_config(folder)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    config = check_config(folder)
     with quiet(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = loader_of(config).from_config(config, trust_remote_code=False)
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     return ModelSize(model.num_parameters(), positions or _NO_LIMIT)
 

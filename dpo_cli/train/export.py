@@ -17,6 +17,7 @@ from dpo_cli.modeling.adapters import merged
 from dpo_cli.modeling.hub import Start, model_start
 from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.quiet import quiet
+from dpo_cli.modeling.towers import copy_processor
 from dpo_cli.recipe.schema import Model
 
 Target = Literal["merged", "vllm", "gguf", "lm-eval", "alpaca-eval"]
@@ -133,6 +134,7 @@ def _write(
     with quiet():
         (model.to(torch.bfloat16) if dtype == "bf16" else model).save_pretrained(folder)  # type: ignore[arg-type]
         tokenizer.save_pretrained(folder)
+        copy_processor(start.base, folder)
         stated = start.folder / "generation_config.json"
         if stated.is_file():
             GenerationConfig.from_pretrained(start.folder).save_pretrained(folder)

@@ -19,6 +19,7 @@ from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import is_reward_model
+from dpo_cli.modeling.towers import copy_processor
 from dpo_cli.train.build import Parts
 from dpo_cli.train.policy import storage_of
 
@@ -129,6 +130,7 @@ def _write(model: PreTrainedModel, parts: Parts, target: Path) -> None:
         with quiet():
             model.save_pretrained(temporary)
             parts.tokenizer.save_pretrained(temporary)
+            copy_processor(parts.start.folder, temporary)
             if not is_reward_model(model):
                 _fit_for_serving(temporary, parts)
         if target.exists():

@@ -10,7 +10,7 @@ from dpo_cli import methods
 from dpo_cli.data.load import load_data
 from dpo_cli.data.plan import total_steps
 from dpo_cli.data.tokenizer import load_tokenizer
-from dpo_cli.modeling.load import check_generation_config
+from dpo_cli.modeling.folder import check_generation_config
 from dpo_cli.recipe.describe import changed
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.train.folder import choose_folder

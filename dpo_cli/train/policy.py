@@ -12,8 +12,9 @@ from dpo_cli.data.load import Data
 from dpo_cli.data.tokenizer import Vocabulary
 from dpo_cli.errors import ModelError
 from dpo_cli.modeling.adapters import attach, continue_adapter
+from dpo_cli.modeling.folder import inspect_folder
 from dpo_cli.modeling.hub import Start, model_start
-from dpo_cli.modeling.load import inspect_folder, load_model, load_reward_model
+from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.reward import take_padding
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.runtime import Runtime

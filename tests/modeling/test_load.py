@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dpo_cli.errors import ModelError
+from dpo_cli.modeling.folder import inspect_folder
 from dpo_cli.modeling.generate import answers
-from dpo_cli.modeling.load import inspect_folder, load_model
+from dpo_cli.modeling.load import load_model
 from dpo_cli.modeling.logprobs import Scorer, score
 from dpo_cli.modeling.precision import choose_precision, token_budget
 from dpo_cli.types import TokenGroup
