@@ -1,10 +1,11 @@
 """`dpo eval` beside plain transformers: the same HH pairs, one padded row a completion, float32, nothing of ours imported.
 
-    dpo eval MODEL reference.model=OTHER 'data.eval=[{path: hh.jsonl, limit: 640}]' data.max_length=256 method.beta=0.1 --out there
-    dpo eval OTHER reference.model=MODEL 'data.eval=[{path: hh.jsonl, limit: 640}]' data.max_length=256 method.beta=0.1 --out back
+    dpo eval MODEL reference.model=OTHER 'data.eval=[{path: hh.jsonl, limit: 790}]' data.max_length=256 method.beta=0.1 --out there
+    dpo eval OTHER reference.model=MODEL 'data.eval=[{path: hh.jsonl, limit: 790}]' data.max_length=256 method.beta=0.1 --out back
     python scripts/eval_vs_plain.py MODEL OTHER hh.jsonl --beta 0.1 there/pairs.parquet back/pairs.parquet
 
-Every row is looked up by its line in the file. Exit code 1 where a mean margin differs by 1e-3, or an accuracy at all outside ties.
+Every row is looked up by its line in the file; rows above the length limit are left out, since what is cut there is a choice.
+Exit code 1 where a mean margin differs by 1e-3, or an accuracy at all outside ties.
 """
 
 from __future__ import annotations
@@ -33,14 +34,18 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("rows", type=Path, nargs=2, help="pairs.parquet of model against other, and back")
     parser.add_argument("--beta", type=float, default=0.1)
+    parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
     tables = [pq.read_table(path).to_pydict() for path in args.rows]
+    assert tables[0]["source"] == tables[1]["source"], "the files hold other rows"
     lines = [int(source.rsplit(":", 1)[1]) for source in tables[0]["source"]]
     text = args.data.read_text(encoding="utf-8").splitlines()
     chats = [json.loads(text[line - 1]) for line in lines]
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    encoded = [encode(tokenizer, chat[side]) for chat in chats for side in ("chosen", "rejected")]
+    both = [[encode(tokenizer, chat[side]) for side in ("chosen", "rejected")] for chat in chats]
+    kept = [max(len(ids) for ids, _ in pair) <= args.max_length for pair in both]
+    encoded = [each for pair, is_kept in zip(both, kept, strict=True) if is_kept for each in pair]
     sums = [
         log_probs(AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval(), encoded, args.batch)
         for name in (args.model, args.other)
@@ -49,7 +54,7 @@ def main() -> None:
     margins = (ratio[:, 0] - ratio[:, 1]).double()
     is_same = True
     for table, plain, who in ((tables[0], margins, "there"), (tables[1], -margins, "back")):
-        ours = torch.tensor(table["margin"], dtype=torch.float64)
+        ours = torch.tensor(table["margin"], dtype=torch.float64)[torch.tensor(kept)]
         clear = plain.abs() > 2 * TIE_NATS
         accuracy = [float((each[clear] > 0).double().mean()) for each in (ours, plain)]
         mean = [float(ours.mean()), args.beta * float(plain.mean())]
