@@ -13,6 +13,10 @@ UNTUNED = -3.5
 """Nats per token. Under SmolLM2-135M-Instruct its own answers lie at -2.4 to -2.9, UltraFeedback's at -2.0, HH's at -2.5, but answers in a
 style that it was never tuned on at -4.4 (scripts/reference_levels.py). A larger model is surer of everything: silence proves less there."""
 
+AGAINST = 0.25
+"""With no more than this share ranked right, summed and per token, over `ENOUGH` pairs, labels may be turned over; sets in order: 29 to 51 %."""
+ENOUGH = 50
+
 
 @dataclass(frozen=True)
 class ReferenceFacts:
@@ -23,6 +27,8 @@ class ReferenceFacts:
     rejected: float
     right: float
     """Share of pairs whose chosen answer has the larger summed log-prob, ties half."""
+    right_per_token: float
+    """The same by mean log-prob a token: what length does to the sum is no preference."""
     longer_wins: float
     """Share of pairs whose chosen answer has more scored tokens, ties half."""
     n: int
@@ -33,13 +39,24 @@ class ReferenceFacts:
             f"reference on {self.n:,} pairs: chosen {self.chosen:.2f}, rejected {self.rejected:.2f} nats per token;"
             f' ranks {self.right:.0%} right ("longer wins" {self.longer_wins:.0%})'
         )
-        if self.chosen >= UNTUNED:
-            return [told]
-        what = (
+        return [told, *self._warnings()]
+
+    def _warnings(self) -> list[str]:
+        found = []
+        if self.n >= ENOUGH and max(self.right, self.right_per_token) <= AGAINST:
+            found.append(
+                f"warning: the reference likes the rejected answer better in {1 - self.right:.0%} of pairs, per token in"
+                f" {1 - self.right_per_token:.0%}: labels may be turned over. Fix: read some rows with `dpo peek`; if they are right, go on"
+            )
+        if self.chosen < UNTUNED:
+            found.append(self._untuned())
+        return found
+
+    def _untuned(self) -> str:
+        return (
             f"warning: chosen answers at {self.chosen:.1f} nats per token look untuned, as under a base model (below {UNTUNED:g}):"
             " log-ratios will be large and noisy. Fix: a reference that was fine-tuned (SFT) on such answers"
         )
-        return [told, what]
 
 
 def facts_of(groups: Sequence[TokenGroup], values: ReferenceValues) -> ReferenceFacts | None:
@@ -57,6 +74,7 @@ def facts_of(groups: Sequence[TokenGroup], values: ReferenceValues) -> Reference
         _mean([total / n for (total, n), _ in pairs]),
         _mean([total / n for _, (total, n) in pairs]),
         _mean([_wins(chosen[0], rejected[0]) for chosen, rejected in pairs]),
+        _mean([_wins(chosen[0] / chosen[1], rejected[0] / rejected[1]) for chosen, rejected in pairs]),
         longer_wins(groups),
         len(pairs),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dpo_cli.reference.facts import UNTUNED, facts_of
+from dpo_cli.reference.facts import ENOUGH, UNTUNED, facts_of
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.types import TokenGroup
 from tests.reference.test_values import group
@@ -46,6 +46,25 @@ def test_answers_that_the_reference_was_never_tuned_on_are_told() -> None:
     assert len(told) == 2
     assert "base model" in told[1]
     assert "SFT" in told[1]
+
+
+def test_labels_that_look_turned_over_are_told() -> None:
+    assert len(of(*[SECOND] * (ENOUGH - 1), shift=2.0)) == 1  # too few to say
+    told = of(*[SECOND] * ENOUGH, shift=2.0)
+    assert len(told) == 2
+    assert "rejected answer better in 100% of pairs, per token in 100%: labels may be turned over" in told[1]
+    assert len(of(*[FIRST, SECOND] * ENOUGH, shift=2.0)) == 1  # half of them
+
+
+def test_a_sum_that_length_explains_turns_no_label_over() -> None:
+    long_chosen = group([1, 2, 3, 4], [5])
+    values = ReferenceValues(dict(zip(long_chosen.keys, [(-4.0, 4), (-2.0, 1)], strict=True)))
+
+    facts = facts_of([long_chosen] * ENOUGH, values)
+
+    assert facts is not None
+    assert (facts.right, facts.right_per_token) == (0.0, 1.0)
+    assert len(facts.lines()) == 1
 
 
 def test_what_is_no_pair_has_no_figures() -> None:
