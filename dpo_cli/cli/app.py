@@ -21,6 +21,8 @@ from dpo_cli.cli.eval import evaluate
 from dpo_cli.cli.export import export
 from dpo_cli.cli.init import init
 from dpo_cli.cli.ledger import ledger
+from dpo_cli.cli.judge import judge
+from dpo_cli.cli.pairs import pairs
 from dpo_cli.cli.peek import peek
 from dpo_cli.cli.precompute import precompute_ref
 from dpo_cli.cli.report import report
@@ -47,6 +49,8 @@ app.command(short_help="List run folders and how they fare.")(runs)
 app.command(short_help="Sample answers from a model and its reference.")(sample)
 app.command(short_help="Write a run's page again.")(report)
 app.command(short_help="Show pairs that look mislabelled, hard or forgotten.")(ledger)
+app.command(short_help="Judge sampled answers: win rates.")(judge)
+app.command(short_help="Make preference pairs of sampled answers.")(pairs)
 app.command(short_help="Score completions by their implicit reward.")(score)
 app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
 app.command(short_help="Check everything short of loading weights.")(check)
