@@ -16,6 +16,7 @@ from dpo_cli.cli.audit import audit
 from dpo_cli.cli.chat import chat
 from dpo_cli.cli.check import check
 from dpo_cli.cli.compare import compare
+from dpo_cli.cli.convert import convert
 from dpo_cli.cli.env import env
 from dpo_cli.cli.eval import evaluate
 from dpo_cli.cli.export import export
@@ -55,6 +56,7 @@ app.command(short_help="Score completions by their implicit reward.")(score)
 app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
 app.command(short_help="Check everything short of loading weights.")(check)
 app.command(short_help="Write a run's model for servers.")(export)
+app.command(short_help="Write pickled weights as safetensors.")(convert)
 app.command(short_help="Talk to a trained model.")(chat)
 app.command(short_help="Find what is wrong with preferences as data.")(audit)
 app.command(short_help="Print rows token by token, as they are scored.")(peek)
