@@ -27,26 +27,32 @@ def compare(
             help="NAME=RUN,RUN: runs of one recipe; by default those that differ in train.seed only."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for compare.json, compare.csv and compare.tex.")] = Path(
-        "compare"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the page, pictures and tables: compare.html, svg, png, json, csv, tex."
+        ),
+    ] = Path("compare"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Compare models, and recipes over their seeds, on the same held-out rows; runs that nobody measured are measured first."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
     from dpo_cli.evaluate.comparison import compare as decide
+    from dpo_cli.evaluate.publish import publish
     from dpo_cli.metrics import terminal
     from dpo_cli.train.contest import entries_of
 
     targets = [text for text in runs if "=" not in text or Path(text).exists()]
     entries = entries_of(targets, [text for text in runs if text not in targets], split)
     found = decide(entries, _groups(group or []) if group else None)
-    write(found, out)
+    names, note = publish(found, out)
     if as_json:
         print(json.dumps(found.as_dict()))
         return
     print("\n".join(lines(found)))
-    terminal.say(terminal.console(), f"wrote  {out}: compare.json  compare.csv  compare.tex")
+    terminal.say(terminal.console(), f"wrote  {out}: {'  '.join(names)}")
+    if note:
+        terminal.say(terminal.console(), f"note: {note}")
 
 
 def _groups(texts: list[str]) -> dict[str, list[str]]:
@@ -76,21 +82,3 @@ def lines(found: Comparison) -> list[str]:
         *(["recipes differ in:", *(f"  {line}" for line in diff)] if diff else []),
         *(f"note: {note}" for note in found.notes),
     ]
-
-
-def write(found: Comparison, folder: Path) -> None:
-    """Write the comparison for scripts, spreadsheets and papers.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    from dpo_cli.errors import StorageError
-    from dpo_cli.evaluate.tables import as_csv, as_latex
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "compare.json").write_text(json.dumps(found.as_dict(), indent=1) + "\n")
-        (folder / "compare.csv").write_text(as_csv(found))
-        (folder / "compare.tex").write_text(as_latex(found))
-    except OSError as error:
-        raise StorageError.of(str(folder), f"cannot be written: {error.strerror}", "--out FOLDER") from None

@@ -12,6 +12,7 @@ import numpy as np
 
 from dpo_cli.errors import Problem, RecipeError
 from dpo_cli.evaluate.figures import drift, share
+from dpo_cli.evaluate.frontier import Point
 from dpo_cli.evaluate.paired import Difference, holm, models_differ, recipes_differ
 from dpo_cli.evaluate.rows import PairRows
 from dpo_cli.evaluate.statistics import LEVEL
@@ -34,6 +35,8 @@ class Entry:
     recipe: Recipe | None = None
     """None where it is no run of ours."""
     cost: Mapping[str, float | None] = field(default_factory=dict)
+    frontier: Sequence[Point] = ()
+    """Reward against KL, where its samples were judged."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,7 @@ def _entry_dict(entry: Entry) -> dict[str, Any]:
         "ece": entry.ece,
         "drift": drift(entry.rows),
         "cost": dict(entry.cost),
+        "frontier": [dataclasses.asdict(point) for point in entry.frontier],
     }
 
 

@@ -46,10 +46,16 @@ def cells(found: Comparison) -> list[list[str]]:
             "-"
             if run["drift"] is None
             else f"{run['drift']['chosen']:+.3g} / {run['drift']['rejected']:+.3g}",
-            *("-" if run["cost"].get(key) is None else f"{run['cost'][key]:.3g}" for key in COSTS),
+            *(_cost(run["cost"].get(key)) for key in COSTS),
         ]
         for run in facts
     ]
+
+
+def _cost(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _against(found: Comparison, name: str) -> str:

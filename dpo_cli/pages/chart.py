@@ -50,6 +50,8 @@ class Row:
     name: str
     value: float
     ends: Range | None = None
+    is_hollow: bool = False
+    """Whether it is shown as one that says nothing; `x_name` says what that means."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dpo_cli.pages.chart import (
     Intervals,
     Picture,
     Range,
+    Row,
     Series,
     interval_range,
     label,
@@ -23,10 +24,19 @@ from dpo_cli.pages.text import escaped, short
 COLOURS = ("#0b5fc4", "#c2500a", "#0b7a4b", "#8a3ab9", "#8a6d00", "#b0216b", "#006d77", "#5a5a5a")
 """Of series in order; dark enough for white paper (4.5 to 1), apart for colour-blind readers by the dashes below."""
 DASHES = ("", "6 3", "2 2", "8 3 2 3", "1 3", "10 4", "4 2 1 2", "3 5")
+MARKS = (
+    "",
+    "M{l:.1f} {t:.1f}H{r:.1f}V{b:.1f}H{l:.1f}Z",
+    "M{x:.1f} {t:.1f}L{r:.1f} {b:.1f}H{l:.1f}Z",
+    "M{x:.1f} {t:.1f}L{r:.1f} {y:.1f}L{x:.1f} {b:.1f}L{l:.1f} {y:.1f}Z",
+)
+"""Shapes of dots: a circle, a square, a triangle, a diamond."""
 WIDTH, PLOT_HEIGHT = 360, 150
 LEFT, RIGHT, TITLE, LEGEND, BOTTOM = 46, 10, 24, 16, 36
 """Pixels around the plot."""
 ROW = 38
+LONG, LONG_NAME = 15, 22
+"""Pixels that a row gets on top, and letters of a name, where figures stand below names instead of beside them."""
 _FONT = 'font-family="system-ui, -apple-system, Segoe UI, sans-serif"'
 Scale = Callable[[float], float]
 
@@ -98,10 +108,10 @@ def _chart(chart: Chart) -> Drawing:
 
 
 def _intervals(picture: Intervals) -> Drawing:
-    top = TITLE + 8
-    bottom = top + ROW * len(picture.rows)
+    is_long = any(len(row.name) > LONG_NAME for row in picture.rows)
+    tall, top, span = ROW + LONG * is_long, TITLE + 8, interval_range(picture)
+    bottom = top + tall * len(picture.rows)
     height = bottom + BOTTOM + 14 * bool(picture.levels)
-    span = interval_range(picture)
     x = _scale(span, 14, WIDTH - RIGHT)
     parts = [_title(picture.title)]
     for tick in ticks(*span):
@@ -109,27 +119,35 @@ def _intervals(picture: Intervals) -> Drawing:
     for value, name in picture.levels:
         parts.append(_text(x(value), bottom + 28, name, "soft", 11, anchor=_anchor(value, span)))
     for k, row in enumerate(picture.rows):
+        base = top + tall * k
         told = format(row.value, picture.spec)
         if row.ends:
             told += f" [{row.ends[0]:{picture.spec}}, {row.ends[1]:{picture.spec}}]"
-        base = top + ROW * k
+        below = base + LONG * is_long
+        parts.append(_text(14, base + 13, short(row.name, 46 if is_long else LONG_NAME), "ink", 12))
+        parts.append(_text(WIDTH - RIGHT, below + 13, told, "ink", 12, anchor="end"))
         # Behind the figures only: a line through the names would be in their way.
-        parts += [_line(x(tick), base + 18, x(tick), base + 32, "grid", "#e3e3e3") for tick in ticks(*span)]
+        parts += [_line(x(tick), below + 18, x(tick), below + 32, "grid", "#e3e3e3") for tick in ticks(*span)]
         parts += [
-            _line(x(at), base + 17, x(at), base + 33, "axis", "#777777", "2 2") for at, _ in picture.levels
+            _line(x(at), below + 17, x(at), below + 33, "axis", "#777777", "2 2") for at, _ in picture.levels
         ]
-        parts.append(_text(14, base + 13, short(row.name, 30), "ink", 12))
-        parts.append(_text(WIDTH - RIGHT, base + 13, told, "ink", 12, anchor="end"))
-        if row.ends:
-            parts.append(
-                _line(x(row.ends[0]), base + 25, x(row.ends[1]), base + 25, "l0", COLOURS[0], width=2.5)
-            )
-        if math.isfinite(row.value):
-            parts.append(
-                f'<circle class="f0" cx="{x(row.value):.1f}" cy="{base + 25:g}" r="4.5" fill="{COLOURS[0]}"/>'
-            )
+        parts += _dot(row, x, below + 25)
     parts.append(_text(WIDTH - RIGHT, height - 6, picture.x_name, "soft", 11, anchor="end"))
     return Drawing("".join(parts), WIDTH, height)
+
+
+def _dot(row: Row, x: Scale, y: float) -> list[str]:
+    parts = []
+    if row.ends:
+        parts.append(_line(x(row.ends[0]), y, x(row.ends[1]), y, "l0", COLOURS[0], width=2.5))
+    if math.isfinite(row.value):
+        fill = (
+            f'class="l0 hole" fill="#ffffff" stroke="{COLOURS[0]}" stroke-width="1.8"'
+            if row.is_hollow
+            else f'class="f0" fill="{COLOURS[0]}"'
+        )
+        parts.append(f'<circle {fill} cx="{x(row.value):.1f}" cy="{y:g}" r="4.5"/>')
+    return parts
 
 
 def _series(each: Series, k: int, x: Scale, y: Scale, ys: Range) -> list[str]:
@@ -143,9 +161,7 @@ def _series(each: Series, k: int, x: Scale, y: Scale, ys: Range) -> list[str]:
                 parts.append(
                     _line(x(each.x[i]), y(pair[0]), x(each.x[i]), y(pair[1]), f"l{k}", COLOURS[k], width=1.5)
                 )
-            parts.append(
-                f'<circle class="f{k}" cx="{x(each.x[i]):.1f}" cy="{y(each.y[i]):.1f}" r="3.5" fill="{COLOURS[k]}"/>'
-            )
+            parts.append(_mark(k, x(each.x[i]), y(each.y[i])))
         return parts
     parts = []
     if len(ends) > 1:
@@ -164,6 +180,14 @@ def _series(each: Series, k: int, x: Scale, y: Scale, ys: Range) -> list[str]:
             else f'<circle class="f{k}" cx="{points.split(",")[0]}" cy="{points.split(",")[1]}" r="2.5" fill="{COLOURS[k]}"/>'
         )
     return parts
+
+
+def _mark(k: int, x: float, y: float) -> str:
+    style = f'class="f{k}" fill="{COLOURS[k]}"'
+    shape = MARKS[k % len(MARKS)]
+    if not shape:
+        return f'<circle {style} cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
+    return f'<path {style} d="{shape.format(x=x, y=y, l=x - 3.8, r=x + 3.8, t=y - 3.8, b=y + 3.8)}"/>'
 
 
 def _inside(at: float, y: Scale, ys: Range) -> float:
@@ -189,9 +213,7 @@ def _legend(series: Sequence[Series]) -> list[str]:
         left, base = 6 + (k % 2) * WIDTH / 2, TITLE + 10 + LEGEND * (k // 2)
         colour = k % len(COLOURS)
         if each.kind == "dots":
-            parts.append(
-                f'<circle class="f{colour}" cx="{left + 10:g}" cy="{base - 4:g}" r="3.5" fill="{COLOURS[colour]}"/>'
-            )
+            parts.append(_mark(colour, left + 10, base - 4))
         else:
             parts.append(
                 _line(left, base - 4, left + 20, base - 4, f"l{colour}", COLOURS[colour], DASHES[colour], 1.8)

@@ -9,6 +9,7 @@ from pathlib import Path
 from dpo_cli import methods
 from dpo_cli.errors import StorageError
 from dpo_cli.evaluate.comparison import Entry
+from dpo_cli.evaluate.frontier import FRONTIER, read_frontier
 from dpo_cli.metrics import terminal
 from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Recipe
@@ -50,7 +51,7 @@ def _entry(name: str, path: Path, overrides: Sequence[str], split: Part) -> Entr
         return Entry(name, rows, facts["what"], facts["ece"])
     recipe = load(str(run / RECIPE)).recipe
     cost = {**asdict(cost_of(run)), "models_loaded": models_loaded(recipe)}
-    return Entry(name, rows, facts["what"], facts["ece"], recipe, cost)
+    return Entry(name, rows, facts["what"], facts["ece"], recipe, cost, read_frontier(run / FRONTIER))
 
 
 def models_loaded(recipe: Recipe) -> int:

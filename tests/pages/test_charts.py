@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -68,15 +69,15 @@ def test_a_long_line_becomes_means_of_neighbours() -> None:
 
 def test_what_is_drawn_is_where_it_belongs() -> None:
     root = ET.fromstring(document([CHART, INTERVALS]))
-    circles = [(float(each.get("cx", 0)), float(each.get("cy", 0))) for each in root.iter(f"{SPACE}circle")]
+    marks = [str(each.get("d")) for each in root.iter(f"{SPACE}path")]
+    dots = [tuple(map(float, re.findall(r"M([\d.]+) ([\d.]+)H", mark)[0])) for mark in marks]
     (line,) = [each for each in root.iter(f"{SPACE}polyline") if each.get("class") == "l0"]
     points = [tuple(map(float, point.split(","))) for point in str(line.get("points")).split()]
 
     assert len(points) == 3 and points[0][0] < points[1][0] < points[2][0]
     assert points[0][1] < points[1][1] < points[2][1], "smaller losses lie lower"
-    assert any(math.isclose(x, points[1][0]) and y < points[0][1] for x, y in circles), (
-        "the dot: same step, larger loss"
-    )
+    # The square of the held-out loss: its left upper corner, in the legend and in the plot.
+    assert any(abs(x - points[1][0]) < 5 and y < points[0][1] for x, y in dots), "same step, larger loss"
     assert {each.get("fill") for each in root.iter(f"{SPACE}polygon")} == {COLOURS[0]}
     texts = [each.text for each in root.iter(f"{SPACE}text")]
     assert {"a level", "a coin", "0.700 [0.600, 0.800]", "0.500"} <= set(texts)
