@@ -19,6 +19,7 @@ from dpo_cli.cli.compare import compare
 from dpo_cli.cli.convert import convert
 from dpo_cli.cli.env import env
 from dpo_cli.cli.eval import evaluate
+from dpo_cli.cli.explain import explain
 from dpo_cli.cli.export import export
 from dpo_cli.cli.init import init
 from dpo_cli.cli.ledger import ledger
@@ -62,7 +63,7 @@ app.command(short_help="Find what is wrong with preferences as data.")(audit)
 app.command(short_help="Print rows token by token, as they are scored.")(peek)
 app.add_typer(cache.app, name="cache", short_help="List, verify, clean and exchange reference log-probs.")
 app.add_typer(recipes.app, name="recipes", short_help="List, show and copy recipes.")
-app.command(short_help="Say what a recipe key means.")(recipes.explain)
+app.command(short_help="Say what a recipe key or a logged name means, show a loss.")(explain)
 app.command(short_help="Describe this machine for a bug report.")(env)
 
 

@@ -1,4 +1,4 @@
-"""`dpo recipes` and `dpo explain`: which recipes there are, what one resolves to, what a key means."""
+"""`dpo recipes`: which recipes there are, and what one resolves to."""
 
 from __future__ import annotations
 
@@ -124,10 +124,3 @@ def schema() -> None:
     from dpo_cli.recipe.json_schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
-
-
-def explain(key: Annotated[str, typer.Argument(metavar="KEY", help="As in `optim.lr`, or a group.")]) -> None:
-    """Say what a recipe key means, what it may be, and its default."""
-    from dpo_cli.recipe import describe
-
-    print(describe.explain(key))

@@ -140,6 +140,11 @@ def _told(key: str, cls: type, field: dataclasses.Field[Any], config: type) -> s
     hint, doc = hints_of(cls, config)[field.name], field_docs(cls)[field.name]
     if is_group(hint):
         return f"{key}\n    {doc}"
+    if (
+        key == "method.name"
+    ):  # the one default that is each method's own: told once, with what may stand there
+        own = "or a module of your own (--plugin)"
+        return f'{key}: {" | ".join(methods.names())}, {own}; default "dpo"\n    {doc}'
     default = "required" if is_required(field) else f"default {json.dumps(default_of(field))}"
     return f"{key}: {expected(hint)}; {default}\n    {doc}"
 
