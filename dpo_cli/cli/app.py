@@ -22,8 +22,8 @@ from dpo_cli.cli.eval import evaluate
 from dpo_cli.cli.explain import explain
 from dpo_cli.cli.export import export
 from dpo_cli.cli.init import init
-from dpo_cli.cli.ledger import ledger
 from dpo_cli.cli.judge import judge
+from dpo_cli.cli.ledger import ledger
 from dpo_cli.cli.pairs import pairs
 from dpo_cli.cli.peek import peek
 from dpo_cli.cli.precompute import precompute_ref

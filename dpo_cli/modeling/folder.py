@@ -83,7 +83,7 @@ def check_config(folder: Path) -> PreTrainedConfig:
         raise ModelError.of(
             str(path), "the weights are quantized, training needs full ones", "the original model"
         )
-    code = _own_code(stated)
+    code = own_code(stated)
     if code is not None:
         raise ModelError.of(
             str(path), f"the model brings its own code ({code})", "use a model that transformers has"
@@ -113,14 +113,14 @@ def loader_of(config: PreTrainedConfig) -> Any:
     return AutoModelForImageTextToText if has_other_towers(config) else AutoModelForCausalLM
 
 
-def _own_code(stated: Any) -> str | None:
+def own_code(stated: Any) -> str | None:
     """Give the key through which a config, or one inside it, names code: classes beside it, or attention kernels on a hub."""
     if not isinstance(stated, dict):
         return None
     for key, value in stated.items():
         if key == "auto_map" or ("attn_implementation" in key and "/" in str(value)):
             return key
-        inner = _own_code(value)
+        inner = own_code(value)
         if inner is not None:
             return inner
     return None

@@ -16,8 +16,9 @@ from dpo_cli.data.tokenizer import Vocabulary, load_tokenizer
 from dpo_cli.errors import ModelError, Problem
 from dpo_cli.evaluate.judges._base import Advance, Question, Score, Verdict, by_scores
 from dpo_cli.modeling.adapters import continue_adapter
+from dpo_cli.modeling.folder import own_code
 from dpo_cli.modeling.hub import model_start
-from dpo_cli.modeling.load import _own_code, load_reward_model
+from dpo_cli.modeling.load import load_reward_model
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.recipe.schema import Model
 from dpo_cli.reference.namespace import weights_digest
@@ -136,7 +137,7 @@ def _classifier(folder: Path) -> PreTrainedModel:
         what = "no *.safetensors weights; pickled weights are not read"
         raise ModelError.of(where, what, f"dpo convert {folder}")
     try:
-        code = _own_code(json.loads((folder / "config.json").read_text()))
+        code = own_code(json.loads((folder / "config.json").read_text()))
         if code is not None:
             fix = "use a model that transformers has"
             raise ModelError.of(where, f"the model brings its own code ({code})", fix)
