@@ -37,6 +37,10 @@ def export(
     )
     done = write(run, to, folder, dtype)  # type: ignore[arg-type]
     if as_json:
-        print(json.dumps({**dataclasses.asdict(done), "folder": str(done.folder)}))
+        print(
+            json.dumps(
+                {**dataclasses.asdict(done), "folder": str(done.folder), "gguf": done.gguf and str(done.gguf)}
+            )
+        )
         return
     print("\n".join(done.lines()))

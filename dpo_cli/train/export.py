@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import ModelError, StorageError
@@ -19,6 +19,7 @@ from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.towers import copy_processor
 from dpo_cli.recipe.schema import Model
+from dpo_cli.train.gguf_file import rope_of, unwritable, write_gguf
 
 Target = Literal["merged", "vllm", "gguf", "lm-eval", "alpaca-eval"]
 
@@ -44,6 +45,10 @@ class Exported:
     """Token ids of that chat, the same by both templates; 0 where there is no chat template."""
     command: str
     """What to type next; empty where nothing follows."""
+    gguf: Path | None = None
+    """The GGUF file in that folder, where one was asked for and could be written."""
+    note: str = ""
+    """Why there is none."""
 
     def lines(self) -> list[str]:
         """Say what was written and checked."""
@@ -54,6 +59,8 @@ class Exported:
             f"model    {self.folder} ({self.dtype})",
             f"checked  logits within {self.largest_logit:.1e} of the run's; {parity}",
         ]
+        told += [f"gguf     {self.gguf}"] if self.gguf else []
+        told += [f"note     {self.note}"] if self.note else []
         return told + ([f"next     {self.command}"] if self.command else [])
 
 
@@ -79,11 +86,20 @@ def export(name: str, target: Target, out: Path, dtype: str) -> Exported:
         raise ModelError.of(name, f"a reward model gives scores, not answers for {target}", "--to merged")
     model = _whole(start, tokenizer, is_reward)
     before = _logits(model, tokenizer)
+    # What cannot be written here is left to llama.cpp's own converter.
+    why_not = unwritable(model, tokenizer) if target == "gguf" else None
+    file = f"{out.name}.gguf" if target == "gguf" and why_not is None else None
     temporary = out.with_name(f".tmp-{out.name}")
     try:
         _write(model, tokenizer, start, temporary, dtype)
+        if file is not None:
+            write_gguf(model, tokenizer, temporary / file, dtype, out.name)
+        # transformers' reader knows nothing of factors on rotary frequencies.
+        is_readable_back = file is not None and rope_of(model)["rope_type"] == "default"
         del model
         difference, n_ids = _checked(temporary, tokenizer, is_reward, before, dtype)
+        if file is not None and is_readable_back:
+            difference = max(difference, _gguf_difference(temporary, file, tokenizer, before, dtype))
         temporary.rename(out)
     except (OSError, SafetensorError) as error:
         raise StorageError.of(
@@ -91,7 +107,9 @@ def export(name: str, target: Target, out: Path, dtype: str) -> Exported:
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Exported(out, dtype, difference, n_ids, _command(target, out, dtype, is_reward))
+    command = f"llama-server -m {out / file} --jinja" if file else _command(target, out, dtype, is_reward)
+    note = f"no GGUF file was written here: {why_not}" if why_not else ""
+    return Exported(out, dtype, difference, n_ids, command, out / file if file else None, note)
 
 
 def _is_reward(start: Start) -> bool:
@@ -157,6 +175,19 @@ def _checked(
         what = f"the exported model's logits differ from the run's by {difference:.1e}"
         raise ModelError.of(str(folder), what, "please report it with the model's name")
     return difference, len(_ids(theirs))
+
+
+def _gguf_difference(
+    folder: Path, file: str, tokenizer: PreTrainedTokenizerBase, before: torch.Tensor, dtype: str
+) -> float:
+    """Read the GGUF file by transformers' own reader and compare logits with the run's."""
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
+    difference = (_logits(model, tokenizer) - before).abs().max().item()
+    if dtype == "fp32" and not difference <= LOGITS:
+        what = f"the GGUF file's logits differ from the run's by {difference:.1e}"
+        raise ModelError.of(str(folder / file), what, "please report it with the model's name")
+    return difference
 
 
 def _command(target: Target, out: Path, dtype: str, is_reward: bool) -> str:
