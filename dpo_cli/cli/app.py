@@ -21,6 +21,7 @@ from dpo_cli.cli.env import env
 from dpo_cli.cli.eval import evaluate
 from dpo_cli.cli.explain import explain
 from dpo_cli.cli.export import export
+from dpo_cli.cli.fetch import fetch
 from dpo_cli.cli.init import init
 from dpo_cli.cli.judge import judge
 from dpo_cli.cli.ledger import ledger
@@ -58,6 +59,7 @@ app.command(short_help="Score a recipe's rows with its reference, for all runs."
 app.command(short_help="Check everything short of loading weights.")(check)
 app.command(short_help="Write a run's model for servers.")(export)
 app.command(short_help="Write pickled weights as safetensors.")(convert)
+app.command(short_help="Bring a recipe's model and data here, for a job without network.")(fetch)
 app.command(short_help="Talk to a trained model.")(chat)
 app.command(short_help="Find what is wrong with preferences as data.")(audit)
 app.command(short_help="Print rows token by token, as they are scored.")(peek)

@@ -21,6 +21,11 @@ def export(
     dtype: Annotated[
         str, typer.Option("--dtype", help="fp32 as trained, or bf16: half as large, rounded.")
     ] = "fp32",
+    push: Annotated[
+        str | None,
+        typer.Option("--push", metavar="ORG/NAME", help="Upload the folder to a hub, privately."),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push: for everyone to see.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Write a run's model as one whole folder; adapters are merged into their base, logits and template are checked."""
@@ -30,17 +35,30 @@ def export(
         raise RecipeError.of("--to", f"no such target: '{to[:40]}'", f"one of {', '.join(TARGETS)}")
     if dtype not in ("fp32", "bf16"):
         raise RecipeError.of("--dtype", f"no such type: '{dtype[:40]}'", "fp32 or bf16")
+    if public and push is None:
+        raise RecipeError.of("--public", "nothing is pushed", "--push ORG/NAME")
+    from dpo_cli.modeling.publish import check_token
+    from dpo_cli.modeling.publish import push as upload
     from dpo_cli.train.export import export as write
+
+    if push is not None:
+        check_token(push)
 
     folder = out or Path(
         f"{Path(run).resolve().name if Path(run).exists() else run.rpartition('/')[2]}-merged"
     )
     done = write(run, to, folder, dtype)  # type: ignore[arg-type]
+    address = upload(folder, push, public) if push is not None else None
     if as_json:
         print(
             json.dumps(
-                {**dataclasses.asdict(done), "folder": str(done.folder), "gguf": done.gguf and str(done.gguf)}
+                {
+                    **dataclasses.asdict(done),
+                    "pushed": address,
+                    "folder": str(done.folder),
+                    "gguf": done.gguf and str(done.gguf),
+                }
             )
         )
         return
-    print("\n".join(done.lines()))
+    print("\n".join([*done.lines(), *([f"pushed   {address}"] if address else [])]))

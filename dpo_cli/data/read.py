@@ -39,7 +39,7 @@ def read_source(source: Source, key: str, problems: Problems) -> Rows:
         DataError: nothing there, a folder, an unknown file type, a damaged file, a data set that cannot be loaded; some of it
             only while the rows are read.
     """
-    if _is_saved_dataset(source.path) or _names_dataset(source.path):
+    if is_dataset(source.path):
         from dpo_cli.data.hub import open_dataset
 
         return Rows(open_dataset(source, key), problems, source.limit)
@@ -75,6 +75,11 @@ def find_files(path: str, key: str) -> list[Path]:
     if not os.path.isfile(expanded):
         raise DataError.of(place, f"no such file: '{os.path.abspath(expanded)}'", "check the path")
     return [Path(expanded)]
+
+
+def is_dataset(path: str) -> bool:
+    """Say whether a path names a data set, on a hub or saved by `datasets`, and not files."""
+    return _is_saved_dataset(path) or _names_dataset(path)
 
 
 def _names_dataset(path: str) -> bool:

@@ -98,6 +98,11 @@ def local_folder(name: str) -> Path | None:
     return path if path.is_dir() else None
 
 
+def commit_of(folder: Path) -> str | None:
+    """Give the commit of a folder in the hub's cache; None for any other."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def _fetch(name: str, revision: str | None, patterns: list[str], key: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (

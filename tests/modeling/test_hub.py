@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,61 +12,7 @@ from dpo_cli.errors import ModelError
 from dpo_cli.modeling.hub import model_folder
 from dpo_cli.modeling.load import load_model
 from tests.fakes import write_model
-
-SHA = "0123456789abcdef0123456789abcdef01234567"
-
-
-class FakeHub(BaseHTTPRequestHandler):
-    """Serves `org/open` from a folder; `org/gated` lists its files but does not give them; anything else is unknown."""
-
-    folder: Path
-    asked: list[str]
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        self.asked.append(path)
-        known = any(name in path for name in ("org/open/", "org/gated/"))
-        if not known:
-            return self._refuse(404 if "org/" in path else 401, "RepoNotFound")
-        if "/revision/" in path and not path.endswith(("/main", SHA)):
-            return self._refuse(404, "RevisionNotFound")
-        if "/revision/" in path:
-            return self._send(json.dumps({"id": "org/open", "sha": SHA}).encode())
-        if "/tree/" in path:
-            return self._send(json.dumps([_entry(file) for file in sorted(self.folder.iterdir())]).encode())
-        if "org/gated/" in path:
-            return self._refuse(401, "GatedRepo")
-        return self._send((self.folder / path.rpartition("/")[2]).read_bytes())
-
-    def _send(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", f'"{len(body)}"')
-        self.send_header("X-Repo-Commit", SHA)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def _refuse(self, status: int, code: str) -> None:
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-def _entry(file: Path) -> dict[str, object]:
-    return {
-        "type": "file",
-        "path": file.name,
-        "size": file.stat().st_size,
-        "oid": f"{file.stat().st_size:040d}",
-    }
+from tests.hub import FakeHub, point_to, serving
 
 
 @pytest.fixture(scope="module")
@@ -82,24 +25,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hub(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeHub]]:
     """A hub that answers, with an empty cache."""
-    handler = type("Handler", (FakeHub,), {"folder": model_dir, "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    _point_to(f"http://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
-    yield handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def _point_to(endpoint: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
+    with serving(model_dir, tmp_path, monkeypatch) as handler:
+        yield handler
 
 
 def test_a_hub_model_is_fetched_without_weights_and_then_with_them(hub: type[FakeHub]) -> None:
@@ -164,7 +91,7 @@ def test_fault_070_offline_and_not_cached(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_fault_070_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _point_to("http://127.0.0.1:1", tmp_path, monkeypatch)
+    point_to("http://127.0.0.1:1", tmp_path, monkeypatch)
 
     assert "the hub is not reachable" in _refusal("org/open")
 

@@ -1,0 +1,32 @@
+"""`dpo fetch`: a recipe's model, tokenizer and data, before a job without network."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+
+def fetch(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `train.seed=1`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Bring what a recipe names on a hub into its cache, and say what lies where and at which commit."""
+    from dpo_cli.recipe.load import load
+
+    # The recipe first: a typo is told before transformers is imported.
+    loaded = load(recipe, overrides or [])
+    from dpo_cli.train.fetch import fetch as bring
+
+    found = bring(loaded.recipe)
+    following = f"HF_HUB_OFFLINE=1 {shlex.join(['dpo', 'train', recipe, *(overrides or [])])}"
+    if as_json:
+        facts = [{**asdict(each), "place": str(each.place)} for each in found]
+        print(json.dumps({"fetched": facts, "next": following}))
+        return
+    print("\n".join(line for each in found for line in each.lines()))
+    print(f"next: {following}")
