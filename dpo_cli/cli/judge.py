@@ -46,6 +46,7 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Give win rates of sampled answers by a judge, "longer" beside it. Exit code 10 where verdicts are missing: run it again."""
+    from dpo_cli.errors import DataError
     from dpo_cli.evaluate.judges import open_judge
     from dpo_cli.evaluate.judges.longer import Longer
     from dpo_cli.evaluate.samples import samples_of, write_rows
@@ -53,6 +54,9 @@ def judge(
     from dpo_cli.metrics import terminal
 
     asked = contests(samples_of(samples))
+    if not asked:
+        what = "the policy's answers stand alone: no reference's, none of the data's"
+        raise DataError.of(str(samples), what, "dpo sample --reference MODEL, or prompts with `chosen`")
     found = open_judge(spec, model, reads)
     questions = [each.question for each in asked]
     verdicts = verdicts_of(found, questions)

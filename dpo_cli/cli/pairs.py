@@ -61,9 +61,10 @@ def pairs(
     if as_json:
         print(json.dumps({**facts, "left_out": left_out, "missing": missing, "file": str(out)}))
     else:
-        print(f"{len(rows):,} pairs from {len(groups):,} prompts by {found.name}")
-        print("\n".join(f"left out  {n:,} {what}" for what, n in left_out.items()))
-        print("\n".join(f"missing   {n:,} verdicts: {reason}" for reason, n in missing.items()), end="")
+        lines = [f"{len(rows):,} pairs from {len(groups):,} prompts by {found.name}"]
+        lines += [f"left out  {n:,} {what}" for what, n in left_out.items()]
+        lines += [f"missing   {n:,} verdicts: {reason}" for reason, n in missing.items()]
+        print("\n".join(lines))
         terminal.say(terminal.console(), f"wrote  {out}")
     if missing:
         raise typer.Exit(VERDICTS_MISSING)

@@ -113,7 +113,7 @@ def side_by_side(rows: list[dict[str, Any]]) -> list[str]:
 
     told = []
     for row in rows[:SHOWN]:
-        told += ["", f"prompt     {last_words(row['prompt'])}"]
+        told += ["", f"prompt     {last_words(row['prompt'])}   (temperature {row['temperature']:g})"]
         told += [
             f"{role:<10} {one_line(row[role]['text'])[:300]}" for role in ("policy", "reference") if row[role]
         ]

@@ -11,6 +11,10 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.precision import free_bytes
+
+MAX_ROWS = 64
+"""Of a batch: what a kill costs, and the rows of logits that are held at once."""
 
 
 class Ask(NamedTuple):
@@ -65,7 +69,7 @@ def generate(
     order = np.argsort([len(ask.prompt) for ask in asks], kind="stable")[::-1].tolist()
     while at < len(order):
         width = len(asks[order[at]].prompt) + max_new_tokens
-        members = order[at : at + max(1, max_tokens // width)]
+        members = order[at : at + max(1, min(MAX_ROWS, max_tokens // width))]
         told = _batch(model, [asks[member] for member in members], stops, temperature, max_new_tokens)
         yield list(zip(members, told, strict=True))
         at += len(members)
@@ -105,6 +109,13 @@ def _until(tokens: Sequence[int], stops: set[int]) -> list[int]:
     """Give tokens up to the first stop, which is kept; behind it is padding."""
     end = next((i + 1 for i, token in enumerate(tokens) if token in stops), len(tokens))
     return list(tokens[:end])
+
+
+def generation_budget(model: PreTrainedModel, device: torch.device) -> int:
+    """Estimate how many tokens' keys and values, fp32 and a head each, fit in half of the free memory; nothing is kept for a backward."""
+    config = model.config.get_text_config()
+    bytes_per_token = 2 * 4 * config.num_hidden_layers * config.hidden_size
+    return max(256, free_bytes(device) // 2 // bytes_per_token)
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -37,7 +37,7 @@ class Prompt:
 
 
 def prompts_of(
-    subject: Subject, tokenizer: PreTrainedTokenizerBase, path: Path | None, limit: int
+    subject: Subject, tokenizer: PreTrainedTokenizerBase, path: Path | None, limit: int, longest: int
 ) -> tuple[list[Prompt], list[str]]:
     """Give the first `limit` distinct prompts, and what was left out, in words.
 
@@ -46,13 +46,13 @@ def prompts_of(
         tokenizer: the model's.
         path: JSONL, rows with `prompt` (text or messages) and perhaps `chosen`; None: the rows that the recipe holds out.
         limit: how many; 0: all.
+        longest: tokens that a prompt may have.
 
     Raises:
         DataError: rows that are no prompts, or no prompt that fits.
         RecipeError: nothing says which rows.
     """
-    data = subject.recipe.data
-    encoder, notes = Encoder(tokenizer, data), list[str]()
+    encoder, notes = Encoder(tokenizer, subject.recipe.data), list[str]()
     if path is None:
         rows = [
             (row.example, _one_turn(row.example.completions)) for row in held_out(subject, tokenizer, "eval")
@@ -66,17 +66,17 @@ def prompts_of(
     found, too_long = [], 0
     for key, (example, chosen) in reversed(distinct.items()):
         ids = encoder.serving_prompt(example)[1]
-        if len(ids) >= data.max_length:
+        if len(ids) > longest:
             too_long += 1
             continue
         found.append(Prompt(example, key, ids, chosen))
         if len(found) == limit:
             break
     if too_long:
-        notes.append(f"{too_long:,} prompts left out: {data.max_length:,} tokens or more")
+        notes.append(f"{too_long:,} prompts left out: more than {longest:,} tokens")
     if not found:
         what = f"none of {n_rows:,} prompts can be asked: {'; '.join(notes)}"
-        raise DataError.of(str(path or "data.eval"), what, "data.max_length=...")
+        raise DataError.of(str(path or "data.eval"), what, "data.max_length=..., --max-new-tokens")
     if len(found) + too_long < len(distinct):
         notes.append(f"the first {len(found):,} of {len(distinct):,} prompts (--limit)")
     return found, notes

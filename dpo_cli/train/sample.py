@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_cli import methods
 from dpo_cli.errors import DistributedError, ModelError, RecipeError, StorageError
@@ -19,7 +19,7 @@ from dpo_cli.evaluate.samples import Row, read_samples, repetition, write_rows
 from dpo_cli.metrics.progress import progress
 from dpo_cli.modeling.batching import score_groups
 from dpo_cli.modeling.exactness import choose_path
-from dpo_cli.modeling.generate import Ask, generate, stop_ids
+from dpo_cli.modeling.generate import Ask, generate, generation_budget, stop_ids
 from dpo_cli.modeling.hub import Start, model_start
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.precision import token_budget
@@ -81,13 +81,21 @@ def sample(
     if reference is not None:
         behind = model_start(reference, None, weights=True, key="--reference")
         check_vocabulary(subject.recipe, behind.tokenizer, tokenizer)
-    prompts, notes = prompts_of(subject, tokenizer, data, draws.limit)
+    longest = _longest_prompt(subject, start, draws)
+    prompts, notes = prompts_of(subject, tokenizer, data, draws.limit, longest)
     sheet = _Sheet(out, _rows(prompts, draws, read_samples(out), out), {p.key: p.ids for p in prompts})
     work = _Work(subject, tokenizer, draws, runtime)
     _complete(work, sheet, "policy", start, subject.name)
     if behind is not None and reference is not None:
         _complete(work, sheet, "reference", behind, reference)
     return sheet.rows, notes
+
+
+def _longest_prompt(subject: Subject, start: Start, draws: Draws) -> int:
+    """Give how many tokens a prompt may have: what the recipe takes, and what leaves room for an answer within the model's positions."""
+    config = AutoConfig.from_pretrained(start.base, local_files_only=True).get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or 2**31  # none: nothing but memory ends it
+    return min(subject.recipe.data.max_length - 1, positions - draws.max_new_tokens)
 
 
 def reference_name(subject: Subject, asked: str | None) -> str | None:
@@ -208,7 +216,7 @@ def _said(
             if work.draws.engine == "vllm":
                 batches = vllm_generate(start, asks, stops, temperature, length, work.runtime.precision)
             else:
-                budget = _budget(work, model)
+                budget = generation_budget(model, model.device)
                 batches = generate(
                     model, asks, stops, temperature=temperature, max_new_tokens=length, max_tokens=budget
                 )
@@ -226,8 +234,9 @@ def _seed(row: Row) -> int:
 def _answer(
     ids: list[int], tokenizer: PreTrainedTokenizerBase, stops: Sequence[int], name: str, digest: str
 ) -> dict[str, Any]:
+    text = str(tokenizer.decode(ids, skip_special_tokens=True))
     return {
-        "text": str(tokenizer.decode(ids, skip_special_tokens=True)),
+        "text": text.replace("\0", "\ufffd"),  # a byte that no file of rows may hold; `ids` say what was said
         "tokens": len(ids),
         "ended": ids[-1] in stops,
         "repetition": repetition(ids),
@@ -253,11 +262,8 @@ def _scores(work: _Work, model: PreTrainedModel, sheet: _Sheet, rows: Sequence[R
     attention = work.subject.recipe.model.attention
     scorer.take(choose_path(scorer, groups, attention, runtime.autocast, runtime.precision == "fp32").path)
     with progress("log-probs of the answers", len(groups)) as advance:
-        sums = score_groups(scorer, groups, _budget(work, model), runtime.autocast, advance)
+        wanted = work.subject.recipe.train.max_tokens_per_micro_batch
+        fitting = token_budget(model, runtime.device, runtime.precision)
+        budget = fitting if wanted == "auto" else int(wanted)
+        sums = score_groups(scorer, groups, budget, runtime.autocast, advance)
     return [own[0][0] for own in sums]
-
-
-def _budget(work: _Work, model: PreTrainedModel) -> int:
-    wanted = work.subject.recipe.train.max_tokens_per_micro_batch
-    fitting = token_budget(model, work.runtime.device, work.runtime.precision)
-    return fitting if wanted == "auto" else int(wanted)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dpo_cli.cli.app import app
-from dpo_cli.errors import RecipeError
+from dpo_cli.errors import DataError, RecipeError
 from dpo_cli.evaluate.judges import endpoint, open_judge
 from dpo_cli.evaluate.judges._base import Question, Verdict
 from dpo_cli.evaluate.judges.endpoint import KEY, Endpoint
@@ -148,6 +148,13 @@ def test_slow_500_garbage_then_dead_ends_with_what_it_has_and_goes_on_where_it_s
     assert [each["win_rate"] for each in second["longer"]] == list(by_opponent.values())
     lines = [json.loads(line) for line in (tmp_path / "s.m.jsonl").read_text().splitlines()]
     assert len(lines) == 60 and lines[0]["win"] == 0.0 and lines[0]["against"] == "reference"
+
+
+def test_samples_that_stand_alone_are_nothing_to_judge(tmp_path: Path) -> None:
+    samples = write_jsonl(tmp_path / "s.jsonl", [sampled("Tea?", "yes")])
+    error = CliRunner().invoke(app, ["judge", str(samples), "--judge", "longer"]).exception
+
+    assert isinstance(error, DataError) and "stand alone" in str(error)
 
 
 def test_an_address_and_a_model_belong_together() -> None:

@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 
 from dpo_cli.cli.app import app
 from dpo_cli.errors import DataError, ModelError, RecipeError, StorageError
+from dpo_cli.evaluate.samples import read_samples, write_rows
+from dpo_cli.modeling import generate
 from dpo_cli.modeling.load import load_reward_model
 from dpo_cli.train import sample as module
+from tests.evaluate.samples import sampled
 from tests.fakes import byte_tokenizer, tiny_llama, write_jsonl, write_model
 from tests.train.finished import finished_run
 from tests.train.tiny_recipe import write_recipe
@@ -77,10 +80,10 @@ def test_equal_models_say_the_same_and_are_no_nat_apart(run: Path, tmp_path: Pat
 def test_what_a_killed_run_said_is_kept_and_the_rest_is_the_same(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_by_one = ["train.max_tokens_per_micro_batch=16", *SHORT]
+    monkeypatch.setattr(generate, "MAX_ROWS", 1)
     with pytest.raises(RecipeError, match="is a run"):
-        told(run, *one_by_one, "--out", tmp_path / "whole.jsonl", "optim.lr=1")
-    told(run, *one_by_one, "--out", tmp_path / "whole.jsonl")
+        told(run, *SHORT, "--out", tmp_path / "whole.jsonl", "optim.lr=1")
+    told(run, *SHORT, "--out", tmp_path / "whole.jsonl")
     real, asked = module.generate, list[int]()
 
     def dying(model: Any, asks: Any, *rest: Any, **options: Any) -> Iterator[Any]:
@@ -93,12 +96,12 @@ def test_what_a_killed_run_said_is_kept_and_the_rest_is_the_same(
     monkeypatch.setattr(module, "generate", dying)
     monkeypatch.setattr(module, "COMMIT_EVERY_S", 0.0)
     with pytest.raises(InterruptedError):
-        told(run, *one_by_one, "--out", tmp_path / "s.jsonl")
-    told(run, *one_by_one, "--out", tmp_path / "s.jsonl")
+        told(run, *SHORT, "--out", tmp_path / "s.jsonl")
+    told(run, *SHORT, "--out", tmp_path / "s.jsonl")
 
     assert asked == [3, 3, 2], "three by the policy, of the reference's three one before the end"
     assert rows_of(tmp_path / "s.jsonl") == rows_of(tmp_path / "whole.jsonl")
-    told(run, *one_by_one, "--out", tmp_path / "s.jsonl", "--n", 2)
+    told(run, *SHORT, "--out", tmp_path / "s.jsonl", "--n", 2)
     assert asked == [3, 3, 2, 3, 3], "only what is new"
 
 
@@ -134,6 +137,9 @@ def test_what_cannot_be_sampled_is_refused_before_anything_is_loaded(run: Path, 
     long = write_jsonl(tmp_path / "long.jsonl", [{"prompt": "word " * 300}])
     with pytest.raises(DataError, match=r"none of 1 prompts can be asked: 1 prompts left out: "):
         told(model, "--reference", "none", "--data", long)
+    fits = write_jsonl(tmp_path / "fits.jsonl", [{"prompt": "word"}])
+    with pytest.raises(DataError, match="1 prompts left out: more than 6 tokens"):
+        told(model, "--reference", "none", "--data", fits, "--max-new-tokens", 4090)
     reward = load_reward_model(model, 300)
     reward.save_pretrained(tmp_path / "reward")
     byte_tokenizer().save_pretrained(tmp_path / "reward")
@@ -148,3 +154,30 @@ def test_the_table_shows_both_and_says_the_kl(run: Path, tmp_path: Path) -> None
     assert "KL(policy || reference)" in done.stdout and "nats an answer" in done.stdout
     assert done.stdout.count("\npolicy ") == 4 and done.stdout.count("\nreference ") == 4
     assert "the first 3 of" in done.stderr
+
+
+def test_a_nul_that_a_model_says_can_be_read_back(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    ids = tokenizer("a\0b", add_special_tokens=False)["input_ids"]
+    write_rows(
+        [sampled("Tea?", "") | {"policy": module._answer(ids, tokenizer, [4], "m", "d")}], tmp_path / "s"
+    )
+
+    assert read_samples(tmp_path / "s")[0]["policy"]["text"] == "a\ufffdb"
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_on_what_a_judge_prefers_of_its_own_answers(run: Path, tmp_path: Path) -> None:
+    model, samples, pairs = run / "model", tmp_path / "s.jsonl", tmp_path / "pairs.jsonl"
+    told(run, "--n", 3, "--limit", 8, "--max-new-tokens", 6, "--out", samples)
+    for command in (
+        ["judge", samples, "--judge", "longer"],
+        ["pairs", samples, "--judge", "longer", "--take", "all", "--out", pairs],
+        ["init", pairs, "--model", model, "--out", tmp_path / "own.yaml"],
+        ["train", tmp_path / "own.yaml", "train.max_steps=2", f"train.output_dir={tmp_path}/runs"],
+    ):
+        done = CliRunner().invoke(app, list(map(str, command)))
+        assert done.exit_code == 0, (command, done.output, done.exception)
+
+    (trained,) = (tmp_path / "runs").iterdir()
+    assert json.loads((trained / "status.json").read_text())["state"] == "finished"

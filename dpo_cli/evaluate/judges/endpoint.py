@@ -159,7 +159,7 @@ class _Memory:
         for line in lines:
             try:
                 row = json.loads(line)
-                self._known[row["key"]] = row["word"]
+                self._known[row["key"]] = _WORDS[row["word"]]
             except (ValueError, KeyError, TypeError):
                 continue  # the line that a kill cut
 

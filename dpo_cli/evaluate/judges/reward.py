@@ -28,6 +28,8 @@ Input = Literal["chat", "pair"]
 """How it reads: a conversation through its chat template, or question and answer as a pair of texts."""
 BATCH_TOKENS = 4096
 """Of a batch, padding included."""
+CHUNK = 128
+"""Questions whose answers are sorted by length together: what a bar moves by."""
 
 
 class Reward:
@@ -53,8 +55,11 @@ class Reward:
 
     def judge(self, questions: Sequence[Question], advance: Advance) -> list[Verdict]:
         """Give the verdicts; an answer that is too long for the model has none."""
-        verdicts = by_scores(questions, self.scores)
-        advance(len(questions))
+        verdicts = []
+        for start in range(0, len(questions), CHUNK):
+            chunk = questions[start : start + CHUNK]
+            verdicts += by_scores(chunk, self.scores)
+            advance(len(chunk))
         return verdicts
 
     def facts(self) -> dict[str, Any]:
