@@ -41,6 +41,8 @@ class Chart:
     """Whether y = x is drawn: what a calibrated model would show."""
     y_range: Range | None = None
     """None: what the values take."""
+    x_range: Range | None = None
+    """None: what the points take; pictures side by side share one."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ def padded(values: Sequence[float], share: float = 0.05) -> Range:
 
 def x_range(chart: Chart) -> Range:
     """Give what the x axis spans: the points, without room left and right of a line."""
+    if chart.x_range is not None:
+        return chart.x_range
     known = finite([x for each in chart.series for x in each.x]) or [0.0, 1.0]
     low, high = min(known), max(known)
     if chart.has_diagonal:

@@ -35,8 +35,8 @@ WIDTH, PLOT_HEIGHT = 360, 150
 LEFT, RIGHT, TITLE, LEGEND, BOTTOM = 46, 10, 24, 16, 36
 """Pixels around the plot."""
 ROW = 38
-LONG, LONG_NAME = 15, 22
-"""Pixels that a row gets on top, and letters of a name, where figures stand below names instead of beside them."""
+LONG, ABREAST = 15, 44
+"""Pixels that a row gets on top, and letters, where figures stand below names because a line does not hold both."""
 _FONT = 'font-family="system-ui, -apple-system, Segoe UI, sans-serif"'
 Scale = Callable[[float], float]
 
@@ -108,7 +108,8 @@ def _chart(chart: Chart) -> Drawing:
 
 
 def _intervals(picture: Intervals) -> Drawing:
-    is_long = any(len(row.name) > LONG_NAME for row in picture.rows)
+    told = [_figures(row, picture.spec) for row in picture.rows]
+    is_long = any(len(row.name) + len(text) > ABREAST for row, text in zip(picture.rows, told, strict=True))
     tall, top, span = ROW + LONG * is_long, TITLE + 8, interval_range(picture)
     bottom = top + tall * len(picture.rows)
     height = bottom + BOTTOM + 14 * bool(picture.levels)
@@ -120,12 +121,9 @@ def _intervals(picture: Intervals) -> Drawing:
         parts.append(_text(x(value), bottom + 28, name, "soft", 11, anchor=_anchor(value, span)))
     for k, row in enumerate(picture.rows):
         base = top + tall * k
-        told = format(row.value, picture.spec)
-        if row.ends:
-            told += f" [{row.ends[0]:{picture.spec}}, {row.ends[1]:{picture.spec}}]"
         below = base + LONG * is_long
-        parts.append(_text(14, base + 13, short(row.name, 46 if is_long else LONG_NAME), "ink", 12))
-        parts.append(_text(WIDTH - RIGHT, below + 13, told, "ink", 12, anchor="end"))
+        parts.append(_text(14, base + 13, short(row.name, 46), "ink", 12))
+        parts.append(_text(WIDTH - RIGHT, below + 13, told[k], "ink", 12, anchor="end"))
         # Behind the figures only: a line through the names would be in their way.
         parts += [_line(x(tick), below + 18, x(tick), below + 32, "grid", "#e3e3e3") for tick in ticks(*span)]
         parts += [
@@ -134,6 +132,10 @@ def _intervals(picture: Intervals) -> Drawing:
         parts += _dot(row, x, below + 25)
     parts.append(_text(WIDTH - RIGHT, height - 6, picture.x_name, "soft", 11, anchor="end"))
     return Drawing("".join(parts), WIDTH, height)
+
+
+def _figures(row: Row, spec: str) -> str:
+    return format(row.value, spec) + (f" [{row.ends[0]:{spec}}, {row.ends[1]:{spec}}]" if row.ends else "")
 
 
 def _dot(row: Row, x: Scale, y: float) -> list[str]:

@@ -88,7 +88,14 @@ def _chart(curve: Curve, rows: Rows, clip_norm: float | None) -> Chart | None:
     if curve.title == "Gradient norm" and clip_norm and max(drawn) >= clip_norm / 3:
         levels.append((clip_norm, "clipped above"))
     is_share = curve.title in ("Reward accuracy", "Rewards told apart by label")
-    return Chart(curve.title, "step", curve.unit, found, levels, y_range=(0.0, 1.0) if is_share else None)
+    y_range = (0.0, 1.0) if is_share else None
+    return Chart(curve.title, "step", curve.unit, found, levels, y_range=y_range, x_range=_steps(rows))
+
+
+def _steps(rows: Rows) -> Range | None:
+    """Give the first and the last logged step: what all pictures of a run span; None for a single one."""
+    steps = [float(row["step"]) for row in rows]
+    return (min(steps), max(steps)) if max(steps) > min(steps) else None
 
 
 def _series(rows: Rows, part: str, name: str, called: str) -> Series:

@@ -251,6 +251,7 @@ def test_evaluations_are_dots_with_intervals_beside_the_training_line() -> None:
         ("training", "line", ()),
         ("held out", "dots", [(0.6, 0.8)]),
     ]
+    assert {chart.x_range for chart in charts} == {(1.0, 2.0)}, "the steps of the run, for all"
     assert accuracy.levels == [(0.7, "shorter wins")]
     assert next(chart.levels for chart in charts if chart.title == "Gradient norm") == [
         (1.0, "clipped above")
