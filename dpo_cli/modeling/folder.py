@@ -42,7 +42,7 @@ def inspect_folder(folder: Path) -> PreTrainedConfig:
         raise ModelError.of(
             str(folder),
             "no *.safetensors weights; pickled weights are not read",
-            "save it as safetensors first",
+            f"dpo convert {folder}",
         )
     config = check_config(folder)
     check_generation_config(folder)
