@@ -47,6 +47,7 @@ def judge(
 ) -> None:
     """Give win rates of sampled answers by a judge, "longer" beside it. Exit code 10 where verdicts are missing: run it again."""
     from dpo_cli.errors import DataError
+    from dpo_cli.evaluate.frontier import FRONTIER, add_points, points_of
     from dpo_cli.evaluate.judges import open_judge
     from dpo_cli.evaluate.judges.longer import Longer
     from dpo_cli.evaluate.samples import samples_of, write_rows
@@ -64,6 +65,8 @@ def judge(
     slug = re.sub(r"[^\w.-]+", "-", found.name)
     path = out or samples.with_suffix(f".{slug}.jsonl")
     write_rows(rows_of(asked, verdicts, found.name, found.digest), path)
+    if points := points_of(asked, verdicts, found.name):
+        add_points(points, samples.parent / FRONTIER)  # beside a run's samples: `dpo compare` draws it
     missing = sum(each["missing"] for each in told)
     facts = {"judge": found.name, **found.facts(), "missing": missing, "figures": told, "longer": plain}
     if as_json:

@@ -52,7 +52,7 @@ def _frontiers(found: Comparison) -> list[Picture]:
     return [
         Chart(
             f"What distance buys: {what}",
-            "KL from the reference, nats a sample",
+            "log-ratio to the reference, nats a sample (the KL at temperature 1)",
             "",
             [
                 Series(
