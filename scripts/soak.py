@@ -25,8 +25,18 @@ from tests.faults.runs import (
     write_faulty_recipe,
 )
 
-REAL = ("train.max_steps=30", "train.save_every=1", "train.eval_every=10", "train.samples=0")
-"""Of the quickstart: 30 steps of SmolLM2 in its own batches, a checkpoint each."""
+STARTER = Path(__file__).parent.parent / "recipes" / "starter"
+REAL = (
+    f"data.train=[{{path: {STARTER / 'train.jsonl'}, limit: 60}}]",
+    f"data.eval=[{{path: {STARTER / 'heldout.jsonl'}, limit: 16}}]",
+    "train.batch_size=2",
+    "train.max_steps=30",
+    "train.epochs=1",
+    "train.save_every=1",
+    "train.eval_every=10",
+    "train.samples=0",
+)
+"""Of the quickstart: 30 steps of SmolLM2 on pairs enough for them, a checkpoint of all weights and moments each."""
 TINY = ("train.max_steps=40", "train.epochs=99", "train.eval_every=10")
 CHECKPOINT = "dpo_cli.train.checkpoint."
 WHERE = {
