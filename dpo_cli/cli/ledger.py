@@ -36,14 +36,13 @@ def ledger(
             cells = [
                 [
                     each["source"],
-                    *(f"{each[key]:+.3g}" for key in ("margin", "best")),
+                    *(f"{each[key]:+.3g}" for key in ("standing", "margin", "best")),
                     f"{each['weight']:.2g}",
                     str(each["visits"]),
-                    f"{each['flip']:.2f}",
                 ]
                 for each in lists[name]
             ]
-            heads = ["pair", "margin", "best before", "weight", "visits", "p(turned)"]
+            heads = ["pair", "margin on the way", "at the end", "best", "weight", "visits"]
             lines += [
                 "",
                 what,
@@ -56,7 +55,7 @@ def ledger(
         path = run / FOLDER / SUSPECTS
         terminal.say(
             terminal.console(),
-            f"read {path} (texts, the likeliest first); train without them: data.drop={path}",
+            f"read {path} (texts, the lowest first); train without them: data.drop={path}",
         )
 
 
@@ -66,8 +65,11 @@ def _head(found: Ledger) -> list[str]:
         f"{'pairs':<18} {facts['pairs']:,}   right at the end {facts['right']:.3f}   right and now wrong {facts['forgotten']:,}"
     ]
     if facts["flip_rate"] is None:
-        return [*told, f"{'labels':<18} one heap of margins: none looks turned over"]
+        return [
+            *told,
+            f"{'labels':<18} none looks turned over: the pairs that are wrong are those that the model is unsure of",
+        ]
     return [
         *told,
-        f"{'labels':<18} about {facts['flip_rate']:.1%} turned over; {facts['suspected']:,} suspected, of which {facts['precision']:.0%} should be",
+        f"{'labels':<18} about {facts['flip_rate']:.1%} turned over; {facts['suspected']:,} suspected",
     ]

@@ -1,4 +1,8 @@
-"""Which pairs look mislabelled. A label that is turned over turns the sign of its margin: in a noisy set the margins lie in two mirrored heaps."""
+"""Which pairs look mislabelled: a model contradicts a label that is turned over, also where it is sure.
+
+Two questions, of two margins. *How many* labels are turned is asked of each pair's first visit, before any gradient of its own. *Which* they
+are is asked of a trained model: its own gradients have pulled a turned pair up, but hardly past the others.
+"""
 
 from __future__ import annotations
 
@@ -6,69 +10,67 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PRECISION = 0.75
-"""The suspects are as many pairs as keep their mean probability, the precision to expect, at least so high."""
-LEAST = 0.25
-"""No pair is suspected whose own probability is lower."""
 FEWEST = 50
 """Of fewer pairs nothing is said."""
-_ROUNDS = 500
-_STILL = 1e-9
+_STARTS = [(np.log(k), rate) for k in (0.5, 2.0, 6.0) for rate in (-4.0, -1.0)]
+"""Of the fit: log k, and the logit of 2 e."""
+_TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
 class Flips:
     """What the margins of n pairs say of their labels."""
 
-    probability: np.ndarray
-    """That a pair's label is turned over, (n,); 0 throughout where one heap explains the margins as well as two."""
     rate: float | None
-    """Share of the labels that is turned over; None where there is one heap."""
-
-    @property
-    def suspected(self) -> np.ndarray:
-        """Which pairs are suspected, (n,) bool: the likeliest, as many as the two bounds allow."""
-        order = np.argsort(-self.probability, kind="stable")
-        expected = np.cumsum(self.probability[order]) / np.arange(1, len(order) + 1)
-        suspected = np.zeros(len(order), dtype=bool)
-        suspected[order[: int((expected >= PRECISION).sum())]] = True
-        return suspected & (self.probability >= LEAST)
+    """Share of the labels that is turned over; None where the model's own doubt explains all contradictions."""
+    suspected: np.ndarray
+    """(n,) bool."""
 
 
-def find_flips(margins: np.ndarray) -> Flips:
-    """Fit margins x, (n,), by (1 - e) N(x; m, s) + e N(x; -m, s), and give each pair's probability of the second heap.
+def find_flips(first: np.ndarray, standing: np.ndarray) -> Flips:
+    """Give the share of turned labels and as many suspects: the pairs that stand lowest, if below zero.
 
-    By expectation and maximisation; two parameters and e, since a turned label changes nothing but the sign. Two heaps must beat one
-    (e = 0) by Schwarz's criterion, or there is nothing to suspect.
+    Args:
+        first: each pair's margin before any gradient of its own, (n,), nan where it has none.
+        standing: its margin under the trained model, (n,); see `Ledger.standing`.
     """
-    nothing = Flips(np.zeros(len(margins)), None)
-    if len(margins) < FEWEST or margins.std() == 0:
-        return nothing
-    turned, likelihood = _fit(margins)
-    rate, alone = float(turned.mean()), _log_normal(margins, margins.mean(), margins.std()).sum()
-    if not 0 < rate < 0.5 or 2 * (likelihood - alone) < np.log(len(margins)):
-        return nothing
-    return Flips(turned, rate)
+    met = first[~np.isnan(first)]
+    rate = turned_share(met if len(met) >= FEWEST else standing)
+    suspected = np.zeros(len(standing), dtype=bool)
+    if rate is not None:
+        suspected[np.argsort(standing, kind="stable")[: round(rate * len(standing))]] = True
+    return Flips(rate, suspected & (standing < 0))
 
 
-def _fit(x: np.ndarray) -> tuple[np.ndarray, float]:
-    """Give each pair's probability of the turned heap, (n,), and the log-likelihood of all."""
-    turned, before = (x < 0).astype(np.float64), -np.inf
-    for _ in range(_ROUNDS):
-        upright = x * (1 - 2 * turned)  # the mean of x and -x by what is likely
-        m = float(upright.mean())
-        s = float(np.sqrt(max((x**2).mean() - m**2, 1e-12)))  # a turned x has the same square
-        rate = min(max(float(turned.mean()), 1e-12), 1 - 1e-12)
-        right = np.log1p(-rate) + _log_normal(x, m, s)
-        wrong = np.log(rate) + _log_normal(x, -m, s)
-        both = np.logaddexp(right, wrong)
-        turned, likelihood = np.exp(wrong - both), float(both.sum())
-        if likelihood - before < _STILL * len(x):
-            break
-        before = likelihood
-    return turned, likelihood
+def turned_share(margins: np.ndarray) -> float | None:
+    """Give the share e of turned labels that fits the signs of margins x, (n,), given their sizes; None where e = 0 fits as well.
+
+    P(x > 0 | |x|) = (1 - e) sigma(k |x|) + e sigma(-k |x|), by maximum likelihood in k and e: the model is right with the probability that
+    Bradley and Terry give its margin, calibrated by k. Of the pairs it is surest of, e is then the share that it contradicts. Nothing is
+    assumed of how the margins are spread. A share must be worth its parameter by Schwarz's criterion.
+    """
+    size = float(np.abs(margins).mean()) if len(margins) >= FEWEST else 0.0
+    if not size:
+        return None
+    x = margins / size
+    rate, deviance = _fit(x)
+    return rate if _fit(x, turned=False)[1] - deviance > np.log(len(x)) else None
 
 
-def _log_normal(x: np.ndarray, m: float, s: float) -> np.ndarray:
-    """Give log N(x; m, s)."""
-    return np.asarray(-0.5 * ((x - m) / s) ** 2 - np.log(s) - 0.5 * np.log(2 * np.pi))
+def _fit(x: np.ndarray, turned: bool = True) -> tuple[float, float]:
+    """Give e and the deviance (twice the negative log-likelihood) of the best fit; e is 0 without `turned`."""
+    from scipy.optimize import minimize
+
+    def deviance(at: np.ndarray) -> float:
+        right = _sigma(np.exp(at[0]) * x)
+        rate = 0.5 * _sigma(at[1]) if turned else 0.0
+        return float(-2 * np.log((1 - rate) * right + rate * (1 - right) + _TINY).sum())
+
+    found = [minimize(deviance, start, method="Nelder-Mead") for start in _STARTS]
+    best = min(found, key=lambda each: float(each.fun))
+    return (0.5 * float(_sigma(best.x[1])) if turned else 0.0), float(best.fun)
+
+
+def _sigma(x: np.ndarray | float) -> np.ndarray:
+    """Give the logistic function."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(x))))

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ class Ledger:
     """By step; empty for a pair that no step came to."""
     margin: np.ndarray
     """At the end of the run, (n,)."""
-    flips: Flips
 
     def __len__(self) -> int:
         return len(self.key)
@@ -56,6 +56,26 @@ class Ledger:
         return np.where((self.best > 0) & (self.margin < 0), self.best - self.margin, 0.0)
 
     @property
+    def first(self) -> np.ndarray:
+        """The margin at each pair's first visit, before any gradient of its own, (n,); nan without a visit."""
+        return np.array([each[0][1] if each else np.nan for each in self.visits])
+
+    @property
+    def standing(self) -> np.ndarray:
+        """Mean margin over the visits after the first and the end of the run, (n,).
+
+        A label learnt by heart is right at the end; on the way it was wrong for longer than others (area under the margin, Pleiss et al.
+        2020, arXiv:2001.10528).
+        """
+        after = ([margin for _, margin, _ in each[1:]] for each in self.visits)
+        return np.array([_mean([*each, end]) for each, end in zip(after, self.margin.tolist(), strict=True)])
+
+    @cached_property
+    def flips(self) -> Flips:
+        """What the margins say of the labels."""
+        return find_flips(self.first, self.standing)
+
+    @property
     def best(self) -> np.ndarray:
         """The highest margin that each pair had at a visit, (n,); nan without a visit."""
         return np.array([max((margin for _, margin, _ in each), default=np.nan) for each in self.visits])
@@ -69,14 +89,13 @@ class Ledger:
             "forgotten": int((self.fell > 0).sum()),
             "suspected": int(suspected.sum()),
             "flip_rate": self.flips.rate,
-            "precision": float(self.flips.probability[suspected].mean()) if suspected.any() else None,
         }
 
     def lists(self, n: int) -> dict[str, list[dict[str, Any]]]:
-        """Give up to n suspected pairs, the likeliest first; of the others those with the lowest margins, and those that fell furthest."""
+        """Give up to n suspected pairs, those that stand lowest first; of the others those with the lowest margins, and those that fell furthest."""
         suspected = self.flips.suspected
         return {
-            "suspects": self._top(self.flips.probability, n, suspected),
+            "suspects": self._top(-self.standing, n, suspected),
             "hardest": self._top(-self.margin, n, ~suspected),
             "forgotten": self._top(self.fell, n, ~suspected & (self.fell > 0)),
         }
@@ -86,7 +105,7 @@ class Ledger:
         return [int(at) for at in np.argsort(-by, kind="stable") if among[at]]
 
     def _top(self, by: np.ndarray, n: int, among: np.ndarray) -> list[dict[str, Any]]:
-        best, weight = self.best, self.weight
+        best, weight, standing = self.best, self.weight, self.standing
         return [
             {
                 "key": self.key[at],
@@ -95,7 +114,7 @@ class Ledger:
                 "best": float(best[at]),
                 "weight": float(weight[at]),
                 "visits": len(self.visits[at]),
-                "flip": float(self.flips.probability[at]),
+                "standing": float(standing[at]),
             }
             for at in self.order(by, among)[:n]
         ]
@@ -124,7 +143,6 @@ def ledger_of(
         np.array([sources[at] for at in order], dtype=object),
         each,
         final,
-        find_flips(final),
     )
 
 
@@ -150,7 +168,7 @@ def read_visits(path: Path) -> dict[int, list[Visit]]:
 
 
 def write_ledger(ledger: Ledger, texts: Texts, folder: Path) -> None:
-    """Write `pairs.parquet`, and `suspects.jsonl` with the suspected pairs and their texts, the likeliest first: `data.drop` reads it.
+    """Write `pairs.parquet`, and `suspects.jsonl` with the suspected pairs and their texts, those that stand lowest first: `data.drop` reads it.
 
     Args:
         ledger: what to write.
@@ -163,7 +181,7 @@ def write_ledger(ledger: Ledger, texts: Texts, folder: Path) -> None:
     columns: dict[str, Any] = {
         name: pa.array(getattr(ledger, name)) for name in ("key", "source", "margin", "weight", "fell")
     }
-    columns |= {"flip": pa.array(ledger.flips.probability), "suspected": pa.array(ledger.flips.suspected)}
+    columns |= {"standing": pa.array(ledger.standing), "suspected": pa.array(ledger.flips.suspected)}
     for i, (name, kind) in enumerate(
         (("steps", pa.int64()), ("margins", pa.float64()), ("weights", pa.float64()))
     ):
@@ -173,14 +191,13 @@ def write_ledger(ledger: Ledger, texts: Texts, folder: Path) -> None:
             {
                 "key": ledger.key[at],
                 "source": ledger.source[at],
-                "flip": round(float(ledger.flips.probability[at]), 4),
                 "margin": float(ledger.margin[at]),
                 **texts[ledger.key[at]],
             },
             ensure_ascii=False,
             default=str,
         )
-        for at in ledger.order(ledger.flips.probability, ledger.flips.suspected)
+        for at in ledger.order(-ledger.standing, ledger.flips.suspected)
     ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -201,9 +218,8 @@ def read_ledger(folder: Path) -> Ledger:
     """
     try:
         table = pq.read_table(folder / PAIRS, page_checksum_verification=True)
-        key, source, margin, flip = (
-            np.asarray(table[name].to_numpy(zero_copy_only=False))
-            for name in ("key", "source", "margin", "flip")
+        key, source, margin = (
+            np.asarray(table[name].to_numpy(zero_copy_only=False)) for name in ("key", "source", "margin")
         )
         visits = [
             list(zip(*parts, strict=True))
@@ -214,9 +230,7 @@ def read_ledger(folder: Path) -> Ledger:
     except (OSError, KeyError, pa.ArrowException) as error:
         what = f"no ledger of a run: {' '.join(str(error).split())[:200]}"
         raise StorageError.of(str(folder / PAIRS), what, "train with train.ledger=true, to the end") from None
-    suspected = table["suspected"].to_numpy(zero_copy_only=False)
-    rate = float(flip.mean()) if suspected.any() else None
-    return Ledger(key, source, visits, margin, Flips(flip, rate))
+    return Ledger(key, source, visits, margin)
 
 
 def _mean(values: Sequence[float]) -> float:
