@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from dpo_cli.errors import Stopped, StorageError
 from dpo_cli.evaluate.pairs import Evaluation
+from dpo_cli.metrics.health.stuck import is_still
 from dpo_cli.metrics.sinks import Fanout
 from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.metrics.speed import peak_memory_gib
 from dpo_cli.train.loop import Run
 from dpo_cli.train.numerics import FiniteCheck
+from dpo_cli.train.optim import update_sizes
 from dpo_cli.train.saver import Saver
 from dpo_cli.train.signals import Signals, Wish
 from dpo_cli.train.status import Status
@@ -36,6 +38,8 @@ class LogEvent:
         if run.step % self.every and run.step != run.total_steps:
             return
         values = run.meter.reduce(run.runtime.sum_over_ranks, run.runtime.gather)
+        if is_still(values, run.step):
+            values |= update_sizes(run.scorer, run.optimizer)
         values |= run.speed.read() | {"train/epoch": run.step * run.recipe.train.batch_size / len(run.groups)}
         if run.runtime.is_main:
             self.sinks.write(run.step, values)

@@ -36,6 +36,7 @@ from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.panel import Summary, show, try_it
 from dpo_cli.train.policy import advice
+from dpo_cli.train.remarks import at_end, at_start
 from dpo_cli.train.report import report_at_end
 from dpo_cli.train.resume import facts_of, newest_checkpoint, pinned, restore
 from dpo_cli.train.runtime import Runtime
@@ -103,6 +104,8 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
     _self_test(run, parts)
     sample_before(parts)
     console, sinks = _sinks(parts, tracker)
+    if console is not None:
+        console.note(at_start(parts))
     sinks.start(
         RunInfo(
             folder.path.name,
@@ -111,6 +114,7 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
             first_step,
             status.attempt,
             dataclasses.asdict(recipe),
+            method.needs_reference and not parts.has_own_reference,
         )
     )
     run.speed = Speed(first_step, run.total_steps)
@@ -224,6 +228,9 @@ def _finish(
     status.message = f"complete at step {status.step}"
     if not run.runtime.is_main:
         return
+    for note in at_end(parts, samples, status.margins.get("trained"), measured.bf16):
+        status.notes.append(str(note))
+        _say(run.runtime, f"note: {note}")
     summary = _summary(parts, status, trained, measured, model_dir)
     summary = dataclasses.replace(summary, notes=(*summary.notes, *found), wandb_dir=wandb_dir)
     (model_dir / "README.md").write_text(_card(parts, summary, trained, command))

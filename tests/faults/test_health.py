@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,15 @@ def noted(folder: Path, rows: Rows, *overrides: str) -> dict[str, str]:
     run, _ = small_run(folder, *overrides, rows=rows)
     file, status = io.StringIO(), Status(str(folder), "digest")
     console = ConsoleSink(Console(file=file, width=200, _environ={}))
-    console.start(RunInfo("run", folder, steps=run.total_steps))
+    console.start(
+        RunInfo(
+            "run",
+            folder,
+            steps=run.total_steps,
+            recipe=dataclasses.asdict(run.recipe),
+            starts_at_zero=run.method.needs_reference,
+        )
+    )
     run.events = [LogEvent(Fanout([console]), console, status, FiniteCheck(folder, 0), every=1)]
     fit(run)
     kept = read_status(folder)
@@ -67,6 +77,7 @@ def test_fault_081_margins_that_saturate_are_told_with_the_gradient_that_is_left
     short = noted(tmp_path / "short", pair_rows(16), *settings, "train.max_steps=10")
 
     assert "training accuracy 1.000, margin +" in told["margins saturated"]
+    assert re.search(r"margin \+4\.\d+, 0\.\d+ effective pairs a step of 8, ", told["margins saturated"])
     assert "fewer train.epochs or a lower optim.lr" in told["margins saturated"]
     assert "margins saturated" not in short
 
@@ -105,3 +116,89 @@ def test_fault_081_rows_learnt_by_heart_are_told_by_the_last_evaluation(
 
     assert "it learns rows by heart" in told
     assert f"note: {told}" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_healthy_run_is_told_nothing(tmp_path: Path) -> None:
+    assert noted(tmp_path / "dpo", pair_rows(96), "train.epochs=3", "optim.lr=5e-4") == {}
+    # Odds at beta 5 do not start at 0: it is the change that counts.
+    odds = ("method={name: orpo, beta: 5}", "train.epochs=3", "optim.lr=1e-4")
+    assert noted(tmp_path / "orpo", pair_rows(80), *odds) == {}
+
+
+def test_a_margin_past_one_in_the_first_tenth_is_told(tmp_path: Path) -> None:
+    told = noted(tmp_path, pair_rows(320), "train.epochs=1", "optim.lr=1e-2")
+
+    assert " at step 4 of 40" in told["margin past 1 early"]
+
+
+def test_a_margin_that_stays_at_zero_is_told_with_what_the_optimizer_does(tmp_path: Path) -> None:
+    told = noted(tmp_path, pair_rows(96), "train.epochs=3", "optim.lr=1e-9")["margin stuck near 0"]
+
+    assert "peak lr 1e-09 (3e-07 to 5e-05 is usual for dpo)" in told and "16 steps left" in told
+    assert re.search(r"attention moves 0\.\d+ lr a step, mlp moves 0\.\d+ lr a step", told)
+
+
+def test_log_probs_that_fall_are_told_with_the_probability_that_is_left(tmp_path: Path) -> None:
+    settings = ("train.epochs=2", "optim.lr=1e-3", "method.loss=apo_down")
+    told = noted(tmp_path, pair_rows(96), *settings)["both log-probs fall"]
+
+    kept = float(told.partition("chosen answers keep ")[2].split()[0])
+    assert 0 < kept < 0.05 and "read some samples" in told
+
+
+def test_clipping_nearly_every_step_far_is_told(tmp_path: Path) -> None:
+    settings = ("train.epochs=2", "optim.lr=1e-4")
+    told = noted(tmp_path / "low", pair_rows(96), *settings, "optim.clip_norm=0.01")
+    usual = noted(tmp_path / "usual", pair_rows(96), *settings, "optim.clip_norm=0.5")
+
+    assert told["gradient clipped most of the time"].startswith("100% of the steps (steps 1 to 20), norm 1.")
+    assert "gradient clipped most of the time" not in usual, "AdamW evens out a constant factor"
+
+
+def test_a_clamped_drift_of_kto_is_told(tmp_path: Path) -> None:
+    settings = ("method={name: kto, undesirable_weight: 4}", "train.epochs=2", "optim.lr=1e-3")
+    told = noted(tmp_path, pair_rows(80), *settings)["KTO's z clamped at 0"]
+
+    assert told.startswith("in 95% of the steps (steps 1 to 20), -") and "apo_zero_unpaired" in told
+
+
+def whole_run(folder: Path, train_rows: Rows, held: Rows, *overrides: str) -> dict[str, str]:
+    """Train a tiny model by `dpo train` to the end; give the notes that its `status.json` keeps."""
+    write_model(folder / "tiny")
+    write_jsonl(folder / "rows.jsonl", train_rows)
+    write_jsonl(folder / "held.jsonl", held)
+    (folder / "r.yaml").write_text(
+        "model: {name: ./tiny}\n"
+        "data: {train: [{path: rows.jsonl}], eval: [{path: held.jsonl}], cache: tokens}\n"
+        "reference: {store: store}\n"
+        "optim: {warmup: 0, schedule: constant}\n"
+        "train: {batch_size: 8, precision: fp32, save_every: 0, eval_every: 0}\n"
+        "log: {every: 1}\n"
+    )
+    loaded = load(str(folder / "r.yaml"), [f"train.output_dir={folder}/runs", *overrides])
+    kept = read_status(Path(train(loaded, "dpo train").run_dir))
+    assert kept is not None
+    return dict(note.split(": ", 1) for note in kept.notes)
+
+
+@pytest.mark.slow
+def test_set_phrases_lengths_loops_and_lost_updates_are_told(tmp_path: Path) -> None:
+    rows = [{**row, "rejected": ("No.", "Never.")[i % 2]} for i, row in enumerate(pair_rows(40))]
+    told = whole_run(tmp_path, rows[:24], rows[24:], "optim.lr=1e-7", "train.max_steps=3", "train.samples=2")
+
+    assert "100% of the rejected answers are one of 2 phrases" in told["completions repeat"]
+    assert '"longer wins" 1.000' in told["length explains the accuracy"]
+    assert told["degenerate answers"].startswith(
+        "2 of 2 sampled answers are empty or loop, 2 before training"
+    )
+    assert "serve it in fp32" in told["rounding loses the update"]
+
+
+@pytest.mark.slow
+def test_rows_that_do_not_carry_over_are_told(tmp_path: Path) -> None:
+    rows = [*turned(pair_rows(8)), *pair_rows(8, seed=2)]
+    settings = ("optim.lr=5e-3", "train.epochs=20", "train.samples=0")
+    told = whole_run(tmp_path, rows, pair_rows(160, seed=1), *settings)
+
+    assert "training 1.000 over the last 5 logs" in told["training accuracy does not carry over"]

@@ -1,6 +1,6 @@
 import pytest
 
-from dpo_cli.metrics.health import notes
+from dpo_cli.metrics.health import Facts, notes
 
 
 def _rows(steps, **series):
@@ -50,11 +50,18 @@ def test_a_stuck_margin_is_explained_by_the_evidence(series, action):
 
 
 def test_a_margin_past_one_is_an_alarm_only_early():
-    early = notes(_rows(STEPS, margin=lambda s: s / 100), 1000)
+    early = notes(_rows(STEPS, margin=lambda s: s / 50), 1000)
     assert [note.what for note in early] == ["margin past 1 early"]
-    assert "+1.10 at step 110 of 1000" in early[0].evidence
+    assert "+1.20 at step 60 of 1000" in early[0].evidence
     assert "raise method.beta" in early[0].action  # a larger beta keeps the policy closer
-    assert notes(_rows(STEPS, margin=lambda s: s / 500), 1000) == []
+    assert notes(_rows(STEPS, margin=lambda s: s / 100), 1000) == []
+
+
+def test_a_margin_that_starts_elsewhere_is_judged_by_its_change():
+    odds = Facts("orpo", beta=5, starts_at_zero=False)
+    assert notes(_rows(STEPS, margin=lambda s: 2.86 + s / 1000), 1000, odds) == []
+    (note,) = notes(_rows(STEPS, margin=lambda s: 2.86 + s / 50), 1000, odds)
+    assert (note.what, note.evidence) == ("margin past 1 early", "+4.26 at step 70 of 1000, +3.06 at first")
 
 
 def test_falling_log_probs_are_called_usual_with_their_size():
@@ -139,4 +146,52 @@ def test_a_held_out_accuracy_is_a_coins_where_its_interval_is_narrow_and_holds_o
         {"step": 10 * i, "train/rewards/accuracies": 0.9, "train/rewards/margins": 0.4} for i in range(30)
     ]
     rows[-1] |= {"eval/rewards/accuracies_ci_lo": low, "eval/rewards/accuracies_ci_hi": high}
-    assert _whats(rows) == ["held-out accuracy stuck at 0.5"] * told
+    assert ("held-out accuracy stuck at 0.5" in _whats(rows)) == told
+
+
+QUICKSTART = """\
+ 1 0.000 0.000 9.31 +0.00 +0.00
+ 2 0.017 0.812 8.17 -0.14 -0.31
+ 3 0.073 0.812 7.88 -0.30 -1.02
+ 4 0.158 0.875 7.51 +0.04 -1.54
+ 5 0.236 1.000 6.97 +0.55 -1.81
+ 6 0.232 0.812 7.01 +0.28 -2.04
+ 7 0.340 1.000 6.77 -0.01 -3.41
+ 8 0.369 0.688 6.61 +0.10 -3.58
+ 9 0.609 0.938 6.99 +0.47 -5.61
+10 0.508 1.000 6.55 -0.48 -5.56
+11 0.395 0.750 7.49 -0.68 -4.63
+12 0.581 0.938 6.12 +0.63 -5.18
+13 0.658 0.875 6.76 +0.56 -6.01
+14 0.952 0.875 5.64 +0.43 -9.08
+15 0.946 0.938 5.36 +2.55 -6.91
+16 0.714 0.750 7.52 -0.08 -7.22
+17 0.985 0.938 6.04 +1.37 -8.48
+18 0.970 0.938 6.19 +1.05 -8.65
+19 0.937 1.000 5.78 -0.18 -9.56
+20 1.474 1.000 4.00 +1.75 -12.99
+21 1.896 1.000 3.76 +4.04 -14.92
+22 1.778 1.000 3.80 +4.21 -13.56
+23 1.629 1.000 3.41 +4.04 -12.25
+24 1.902 1.000 3.03 +3.35 -15.68
+25 2.193 1.000 2.45 +3.43 -18.49
+26 2.326 1.000 3.60 +2.69 -20.58
+27 2.024 1.000 3.47 +3.19 -17.05
+28 1.774 0.938 3.81 +2.59 -15.14
+29 1.923 1.000 3.17 +1.07 -18.15
+"""
+"""Logged by a real run of recipes/quickstart.yaml: step, margin, accuracy, gradient norm, log-ratios of chosen and rejected."""
+
+
+def test_the_quickstart_run_is_told_nothing_at_any_step():
+    names = ["step", *(f"train/{name}" for name in ("rewards/margins", "rewards/accuracies", "grad_norm"))]
+    names += ["train/logratio/chosen", "train/logratio/rejected"]
+    rows = [dict(zip(names, map(float, line.split()), strict=True)) for line in QUICKSTART.splitlines()]
+    for row in rows:
+        row |= {"optim/clipped_frac": 1.0, "train/lengths/chosen": 20.0, "train/learning_rate": 1e-5}
+    held = {"eval/rewards/accuracies": 0.925, "eval/longer_wins": 0.519}
+    held |= {"eval/rewards/accuracies_ci_lo": 0.863, "eval/rewards/accuracies_ci_hi": 0.975}
+    rows[-1] |= held
+    facts = Facts("dpo", beta=0.1, batch_size=16, clip_norm=1.0)
+
+    assert [notes(rows[:n], 29, facts) for n in range(1, 30)] == [[]] * 29

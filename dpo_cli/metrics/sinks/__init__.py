@@ -25,6 +25,8 @@ class RunInfo:
     """How often the run was resumed."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """The resolved recipe as plain values."""
+    starts_at_zero: bool = True
+    """Whether margins are 0 before the first step: those of a policy against a reference that it starts from."""
 
 
 class Sink(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dpo_cli.metrics import health, terminal
@@ -53,6 +53,7 @@ class ConsoleSink:
         self._clock = clock
         self._live: Live | None = None
         self._info: RunInfo | None = None
+        self._facts = health.Facts()
         self._rows: list[dict[str, float]] = []
         self._latest: dict[str, float] = {}
         self._eval_step: float | None = None
@@ -68,6 +69,7 @@ class ConsoleSink:
     def start(self, info: RunInfo) -> None:
         """Open the live view; a resumed run goes on with its curves."""
         self._info, self._step = info, info.first_step
+        self._facts = health.facts_of(info.recipe, info.starts_at_zero)
         self._began_s = self._clock()
         if info.first_step and (info.run_dir / FILE_NAME).exists():
             for row in read_metrics(info.run_dir / FILE_NAME):
@@ -96,6 +98,12 @@ class ConsoleSink:
             self._eta_s, self._eta_at_s = values["perf/eta_s"], self._clock()
         if self._live is None:
             self._print_lines(step, values)
+
+    def note(self, notes: Sequence[health.Note]) -> None:
+        """Print notes that are seen once, not on the curves, and keep them with the others."""
+        for note in notes:
+            self.noted.append(str(note))
+            terminal.say(self._console, f"note: {note}")
 
     def close(self) -> None:
         """Leave the last state on the screen."""
@@ -174,7 +182,7 @@ class ConsoleSink:
         self._latest.update(values)
         if any(name.startswith("eval/") for name in values):
             self._eval_step = step
-        self._notes = health.notes(self._rows, self._info.steps)
+        self._notes = health.notes(self._rows, self._info.steps, self._facts)
         for note in self._notes:
             if note.what not in self._seen:
                 self._seen.add(note.what)
