@@ -135,6 +135,8 @@ def test_an_accuracy_is_a_coins_within_its_noise(accuracies, told):
     ]
     assert _whats(rows) == ["accuracy stuck at 0.5"] * told
     assert _whats(rows[:15]) == []  # young
+    clear = {"eval/rewards/accuracies_ci_lo": 0.69, "eval/rewards/accuracies_ci_hi": 0.87}
+    assert _whats([*rows[:-1], rows[-1] | clear]) == []  # what is held out tells more
     assert _whats([{**row, "train/rewards/margins": 0.0} for row in rows]) == ["margin stuck near 0"]
 
 

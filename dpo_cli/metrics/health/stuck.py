@@ -95,7 +95,10 @@ def coin(rows: Sequence[Row], steps: int) -> Note | None:
     accuracy, noise = fmean(values), 2 * stdev(values) / len(values) ** 0.5
     low, high = (recent(rows, f"eval/rewards/accuracies_ci_{end}", 1) for end in ("lo", "hi"))
     held = "" if low is None or high is None else f", held out {low:.3f} to {high:.3f} (95%)"
-    if abs(accuracy - 0.5) < max(COIN, noise) and noise < NOISY:
+    is_better_held_out = (
+        low is not None and low > 0.5
+    )  # KTO's training rewards compare answers of different prompts
+    if abs(accuracy - 0.5) < max(COIN, noise) and noise < NOISY and not is_better_held_out:
         evidence = f"{accuracy:.3f} +- {noise:.3f} over the last {len(values)} logs, after {rows[-1]['step']:.0f} steps{held}"
         action = "read some pairs with `dpo peek`: labels may be mixed up; if they are right, raise optim.lr or the steps"
         return Note("accuracy stuck at 0.5", evidence, action)
