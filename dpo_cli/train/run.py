@@ -42,7 +42,7 @@ from dpo_cli.train.resume import facts_of, newest_checkpoint, pinned, restore
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.samples import sample_after, sample_before, sample_lines
 from dpo_cli.train.saver import Saver
-from dpo_cli.train.selftest import check_start
+from dpo_cli.train.selftest import check_start, some_of
 from dpo_cli.train.signals import Signals, listening
 from dpo_cli.train.status import Status
 from dpo_cli.train.visits import Visits
@@ -196,7 +196,7 @@ def _self_test(run: Run, parts: Parts) -> None:
     """Check that policy and reference are one before the first step, where they should be."""
     if run.step or parts.has_own_reference or not isinstance(run.reference, ReferenceValues):
         return
-    groups = sorted(run.groups, key=lambda group: group.n_tokens)[:: max(1, len(run.groups) // 4)][:4]
+    groups = [run.groups[example] for example in some_of(run.lengths, run.token_budget)]
     precision = "bf16" if "bf16" in (run.runtime.precision, parts.recipe.reference.precision) else "fp32"
     line = check_start(
         run.scorer, groups, run.reference, run.method, parts.recipe.method, precision, run.runtime.autocast

@@ -14,6 +14,17 @@ from dpo_cli.reference.spot import MEAN_NATS_PER_TOKEN
 from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.types import TokenGroup
 
+N_GROUPS = 4
+
+
+def some_of(lengths: Sequence[int], max_tokens: int) -> list[int]:
+    """Choose a few examples of short, middling and long ones that go through the model at once; one, where two are too many tokens."""
+    by_length = sorted(range(len(lengths)), key=lambda example: lengths[example])
+    few = by_length[:: max(1, len(by_length) // N_GROUPS)][:N_GROUPS]
+    while len(few) > 1 and sum(lengths[example] for example in few) > max_tokens:
+        few.pop()
+    return few
+
 
 def check_start(
     scorer: Scorer,

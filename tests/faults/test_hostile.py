@@ -135,7 +135,7 @@ def test_fault_050_a_line_of_50_mb_is_refused_in_bounded_memory(dpo: Dpo, tiny: 
 def test_fault_088_a_process_without_memory_names_the_rows_and_the_same_run_goes_on_with_less(
     dpo: Dpo, tiny: Path, tmp_path: Path
 ) -> None:
-    text = " ".join(str(number) for number in range(900))
+    text = " ".join(str(number) for number in range(200))
     rows = [{**row, "chosen": f"{text} {row['chosen']}"} for row in pair_rows(16)]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     overrides = [
@@ -148,7 +148,7 @@ def test_fault_088_a_process_without_memory_names_the_rows_and_the_same_run_goes
         "train.max_steps=2",
     ]
     large = "train.max_tokens_per_micro_batch=100000"
-    narrow = {"RLIMIT_AS": 300 * 2**20}
+    narrow = {"RLIMIT_AS": 900 * 2**20}  # room for one row, not for all of them at once
 
     first = dpo("train", str(tiny), *overrides, large, cwd=tiny.parent, limits=narrow)
 
@@ -157,7 +157,7 @@ def test_fault_088_a_process_without_memory_names_the_rows_and_the_same_run_goes
     assert said.startswith("dpo: error[7] ") and ": out of memory at " in said
     assert "rows.jsonl:" in said and "train.max_tokens_per_micro_batch=" in said
 
-    less = "train.max_tokens_per_micro_batch=4000"
+    less = "train.max_tokens_per_micro_batch=900"
     second = dpo("train", str(tiny), *overrides, less, cwd=tiny.parent, limits=narrow)
     assert second.rc == 0, second.err
     assert "continuing the unfinished run" in second.err
