@@ -17,7 +17,7 @@ from dpo_cli.methods._base import Method, annotated, mean_loss, pairs, reward_me
 from dpo_cli.types import LogProbs, TokenGroup
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """Held-out pairs in figures."""
 
@@ -37,6 +37,8 @@ class Evaluation:
     """Name of the figure in `accuracy`, or of that in `margin` where there is none."""
     axis: Axis = field(default_factory=Axis)
     """What can be compared with other methods; empty where the rows are no pairs."""
+    correct: np.ndarray | None = None
+    """What each pair counts in the accuracy, (n,); None where the rows are no pairs."""
 
     def as_metrics(self) -> dict[str, float]:
         """Give full metric names and values for the sinks."""
@@ -106,6 +108,7 @@ def evaluate_pairs(
         baselines=baselines(groups, theirs),
         metrics={name: float(values.double().nanmean()) for name, values in metrics.items()},
         axis=axis(margins, clusters, totals, policy.tokens.numpy(), theirs),
+        correct=correct,
     )
 
 

@@ -42,6 +42,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         *_reference(recipe),
         *_saving(recipe),
         *_ledger(recipe),
+        *_selection(recipe),
         *_name(recipe),
         *_secrets(recipe),
     ]
@@ -90,6 +91,19 @@ def _saving(recipe: Recipe) -> list[Problem]:
         return []
     what = "'model.allow_rounding' is true, but 'model.save_dtype' is fp32, which rounds nothing"
     return [Problem("model.allow_rounding", what, "model.save_dtype: bf16, or model.allow_rounding: false")]
+
+
+def _selection(recipe: Recipe) -> list[Problem]:
+    wanted = {
+        "train.select": recipe.train.select == "best",
+        "train.early_stop": recipe.train.early_stop is not None,
+    }
+    if recipe.train.eval_every:
+        return []
+    what = "is set, but 'train.eval_every' is 0: there is one evaluation, at the end"
+    return [
+        Problem(key, f"'{key}' {what}", "train.eval_every: 50") for key, is_set in wanted.items() if is_set
+    ]
 
 
 def _ledger(recipe: Recipe) -> list[Problem]:

@@ -212,6 +212,11 @@ class Train:
     """Steps between checkpoints; 0 writes only what a signal asks for. Larger loses more when a run is killed."""
     samples: Annotated[int, Ge(0)] = 4
     """Held-out prompts answered before and after training, 0 or more, for a look at what the figures do not show. Larger takes longer."""
+    select: Literal["last", "best"] = "last"
+    """Weights that are saved: the last, or those of the best evaluation where they are better on the held-out pairs beyond noise (paired test,
+    corrected for the number of evaluations). Keeps a copy of the trained weights on disk."""
+    early_stop: Annotated[int, Ge(1)] | None = None
+    """End the run after so many evaluations in a row without a better one, 1 or more; larger waits longer. null never does."""
     ledger: bool = False
     """Keep what every pair met (its margin at each visit, how hard the loss pulled at it) and score all training pairs once more at the end:
     `dpo ledger RUN` names the hardest pairs, those that look mislabelled and those that were forgotten. Costs a forward over the training set."""

@@ -59,6 +59,7 @@ def model_card(
         made,
         "## Held-out result\n",
         _figures(summary, reference_wins),
+        *([f"These weights are {summary.weights}.\n"] if summary.weights else []),
         "## How it was made\n",
         f"```\n{command}\n```\n",
         f"{summary.steps:,} steps, {summary.pairs_per_second:.3g} pairs/s,"

@@ -81,6 +81,8 @@ class EvalEvent:
         run.owes_eval = False
         if run.runtime.is_main:
             self.sinks.write(run.step, result.as_metrics())
+        if run.selection is not None:
+            run.selection.see(run.step, result, run.scorer.model)
         run.speed.pause(time.monotonic() - began)
 
 
@@ -103,7 +105,7 @@ class SaveEvent:
             Stopped: a signal asked for it, and the checkpoint is committed.
         """
         wish = run.runtime.highest(_FAILED if self.saver.poll() else self.signals.wish)
-        is_due = bool(self.every) and (run.step % self.every == 0 or run.step == run.total_steps)
+        is_due = bool(self.every) and (run.step % self.every == 0 or run.is_over)
         if wish == _FAILED:
             self.saver.join()
             raise StorageError.of("", "the main process could not write a checkpoint")

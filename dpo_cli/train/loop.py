@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from dpo_cli.train.optim import learning_rate
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.visits import Visits
 from dpo_cli.types import Batch, LogProbs, LossOutput, Term, TokenGroup, Unit, Want
+
+if TYPE_CHECKING:
+    from dpo_cli.train.select import Selection
 
 
 class ReferenceSource(Protocol):
@@ -72,8 +75,15 @@ class Run:
     """Of the steps that nobody has looked at yet; see `numerics.FiniteCheck`."""
     n_skipped: int = 0
     """Steps left out because they were not finite."""
+    selection: Selection | None = None
+    """Follows the evaluations, where pairs are held out and the recipe asks for it."""
     visits: Visits | None = None
     """Notes what every pair meets, where the recipe asks for a ledger."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left, or the evaluations have run out of patience."""
+        return self.step >= self.total_steps or (self.selection is not None and self.selection.is_over)
 
 
 def fit(run: Run) -> None:
@@ -83,7 +93,7 @@ def fit(run: Run) -> None:
         NumericsError: a loss or gradient was not finite (found at the next log step or checkpoint; the weights never saw it).
         OutOfMemoryError: a micro-batch does not fit.
     """
-    while run.step < run.total_steps:
+    while not run.is_over:
         optimizer_step(run)
         run.step += 1
         for event in run.events:

@@ -43,6 +43,8 @@ class Summary:
     """The same with the saved folder, reloaded."""
     margin_bf16: float | None = None
     """The same with the saved weights rounded to bf16, as a server loads them."""
+    weights: str = ""
+    """Which weights these are, where the run chose."""
     notes: tuple[str, ...] = ()
     wandb_dir: str | None = None
     """Folder of an offline W&B run."""
@@ -53,6 +55,7 @@ def panel_lines(summary: Summary) -> list[str]:
     pace = f"{summary.pairs_per_second:.3g} pairs/s"
     rows = [
         *_result(summary),
+        *([("weights", summary.weights)] if summary.weights else []),
         ("speed", f"{summary.steps:,} steps   {pace}   peak memory {summary.peak_memory_gib:.2f} GiB"),
         ("model", f"{summary.model_dir}"),
         ("files", f"{summary.run_dir}: report.html  recipe.yaml  metrics.jsonl  checkpoints/"),

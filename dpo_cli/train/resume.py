@@ -83,6 +83,8 @@ def restore(run: Run, parts: Parts, checkpoint: Checkpoint) -> list[str]:
     _restore_meter(run, state)
     run.step, run.owes_eval = checkpoint.step, bool(state.get("owes_eval"))
     run.n_skipped = int(state.get("n_skipped", 0))
+    if run.selection is not None and state.get("selection"):
+        run.selection.load_state(state["selection"])
     id_file = parts.run_dir / ID_FILE
     if state.get("wandb_id") and run.runtime.is_main and not id_file.exists():
         id_file.write_text(state["wandb_id"] + "\n")

@@ -42,6 +42,7 @@ from dpo_cli.train.resume import facts_of, newest_checkpoint, pinned, restore
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.samples import sample_after, sample_before, sample_lines
 from dpo_cli.train.saver import Saver
+from dpo_cli.train.select import choose, selection_of
 from dpo_cli.train.selftest import check_start, some_of
 from dpo_cli.train.signals import Signals, listening
 from dpo_cli.train.status import Status
@@ -189,6 +190,7 @@ def _assemble(parts: Parts) -> Run:
         events=(),
         speed=Speed(0, parts.n_steps),
         visits=Visits(parts.run_dir) if recipe.train.ledger else None,
+        selection=selection_of(parts),
     )
 
 
@@ -211,6 +213,7 @@ def _evaluate(parts: Parts) -> Evaluation | None:
 def _finish(
     parts: Parts, run: Run, status: Status, trained: Evaluation | None, wandb_dir: str | None, command: str
 ) -> None:
+    trained, status.weights = choose(parts, run.selection, trained)
     found = keep_ledger(parts) if parts.recipe.train.ledger else []
     model_dir = save_model(parts)
     samples = sample_after(parts, parts.scorer)
@@ -225,7 +228,8 @@ def _finish(
     if trained is not None:
         margins = {"trained": trained.margin, "saved": measured.saved, "bf16": measured.bf16}
         status.margins = {name: value for name, value in margins.items() if value is not None}
-    status.message = f"complete at step {status.step}"
+    stopped = f" of {run.total_steps}, stopped early" if run.step < run.total_steps else ""
+    status.message = f"complete at step {status.step}{stopped}"
     if not run.runtime.is_main:
         return
     for note in at_end(parts, samples, status.margins.get("trained"), measured.bf16):
@@ -267,6 +271,7 @@ def _summary(
         peak_memory_gib=status.peak_memory_gib or 0.0,
         next_command=try_it(model_dir, methods.get(parts.recipe.method.name).trains_head),
         notes=tuple(note for note in (measured.note,) if note),
+        weights=status.weights,
         **figures,
     )
 

@@ -84,6 +84,7 @@ class Saver:
             "owes_eval": run.owes_eval,
             "n_skipped": run.n_skipped,
             "train_seconds": run.speed.train_seconds,
+            "selection": run.selection and run.selection.state(),
         }
         if run.runtime.is_main:
             snapshot = {**take_snapshot(run.scorer.model, run.optimizer), **self._extra}

@@ -43,6 +43,9 @@ class Status:
     margins: dict[str, float] = field(default_factory=dict)
     """Mean held-out margin as `trained`, as `saved` and as a server loads it in `bf16`."""
 
+    weights: str = ""
+    """Which weights `model/` holds, where the run chose between the last and those of an earlier evaluation."""
+
     def write(self) -> None:
         """Replace the file in the run folder, whole or not at all; a full disk costs the file, not the run."""
         path = Path(self.run_dir) / FILE_NAME

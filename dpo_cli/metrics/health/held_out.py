@@ -42,7 +42,5 @@ def gap(rows: Sequence[Row]) -> Note | None:
     evidence = (
         f"training {training:.3f} over the last {len(values)} logs, held out {low:.3f} to {high:.3f} (95%)"
     )
-    action = (
-        "fewer train.epochs, a lower optim.lr, more data; see that both come from one source (`dpo audit`)"
-    )
+    action = "fewer train.epochs, a lower optim.lr or train.select=best, more data; see that both come from one source (`dpo audit`)"
     return Note("training accuracy does not carry over", evidence, action)
