@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpo_cli import methods
+from dpo_cli.evaluate.pairs import Evaluation
 from dpo_cli.metrics.scrub import scrub
+from dpo_cli.recipe.describe import to_yaml
+from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.panel import Summary
 
 _SCORING = """\
@@ -17,6 +22,25 @@ rows = tokenizer.apply_chat_template(chats, padding=True, return_dict=True, retu
 scores = model(**rows).logits[:, 0]  # one a chat, higher is better
 ```
 """
+
+_PACKAGES = ("dpo-cli", "torch", "transformers", "accelerate", "datasets", "safetensors")
+
+
+def card_of(recipe: Recipe, summary: Summary, trained: Evaluation | None, command: str) -> str:
+    """Give the card of a run that ended, with the versions of the packages that made it."""
+    method = methods.get(recipe.method.name)
+    return model_card(
+        summary,
+        base_model=recipe.model.name,
+        datasets=[source.path for source in recipe.data.train],
+        method=recipe.method.name,
+        paper=method.paper,
+        recipe_yaml=to_yaml(recipe),
+        command=command,
+        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+        reference_wins=trained.baselines.reference_total if trained and trained.baselines else None,
+        is_reward=method.trains_head,
+    )
 
 
 def model_card(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from dpo_cli.metrics.sinks.jsonl import JsonlSink
 from dpo_cli.metrics.sinks.wandb import WandbSink
 from dpo_cli.metrics.speed import Speed, peak_memory_gib
 from dpo_cli.modeling.shortage import naming_memory
-from dpo_cli.recipe.describe import to_yaml
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train import ranks
 from dpo_cli.train.build import Parts, build, lengths_of
-from dpo_cli.train.card import model_card
+from dpo_cli.train.card import card_of
 from dpo_cli.train.checkpoint import Checkpoint
 from dpo_cli.train.ending import recorded
 from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
@@ -47,8 +45,6 @@ from dpo_cli.train.selftest import check_start, some_of
 from dpo_cli.train.signals import Signals, listening
 from dpo_cli.train.status import Status
 from dpo_cli.train.visits import Visits
-
-_PACKAGES = ("dpo-cli", "torch", "transformers", "accelerate", "datasets", "safetensors")
 
 
 def train(loaded: Loaded, command: str) -> Status:
@@ -237,7 +233,7 @@ def _finish(
         _say(run.runtime, f"note: {note}")
     summary = _summary(parts, status, trained, measured, model_dir)
     summary = dataclasses.replace(summary, notes=(*summary.notes, *found), wandb_dir=wandb_dir)
-    (model_dir / "README.md").write_text(_card(parts, summary, trained, command))
+    (model_dir / "README.md").write_text(card_of(parts.recipe, summary, trained, command))
     status.state, status.code, status.resumable = "finished", 0, False
     status.write()
     for line in sample_lines(samples):
@@ -273,22 +269,6 @@ def _summary(
         notes=tuple(note for note in (measured.note,) if note),
         weights=status.weights,
         **figures,
-    )
-
-
-def _card(parts: Parts, summary: Summary, trained: Evaluation | None, command: str) -> str:
-    recipe = parts.recipe
-    return model_card(
-        summary,
-        base_model=recipe.model.name,
-        datasets=[source.path for source in recipe.data.train],
-        method=recipe.method.name,
-        paper=methods.get(recipe.method.name).paper,
-        recipe_yaml=to_yaml(recipe),
-        command=command,
-        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-        reference_wins=trained.baselines.reference_total if trained and trained.baselines else None,
-        is_reward=methods.get(recipe.method.name).trains_head,
     )
 
 
