@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 OWN_LINES = (
     r"attention: |method: |reference on |warning: |spot check: |self-test: |reference log-probs: |step=|eval step=|health: |"
-    r"prompt  |before  |after   |$|done in |result  |beside  |margin  |speed   |model   |files   |next    |note    "
+    r"prompt  |before  |after   |$|done in |result  |beside  |margin  |speed   |model   |files   |next    |note    |note: "
 )
 
 
