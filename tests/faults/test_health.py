@@ -71,6 +71,7 @@ def test_fault_081_a_gradient_spike_is_told_with_its_step(tmp_path: Path) -> Non
     assert "look for rows unlike the rest (very long, repeating) and lower optim.lr" in told["gradient spike"]
 
 
+@pytest.mark.slow
 def test_fault_081_margins_that_saturate_are_told_with_the_gradient_that_is_left(tmp_path: Path) -> None:
     settings = ("train.epochs=24", "optim.lr=5e-3")
     told = noted(tmp_path / "long", pair_rows(16), *settings)
@@ -82,6 +83,7 @@ def test_fault_081_margins_that_saturate_are_told_with_the_gradient_that_is_left
     assert "margins saturated" not in short
 
 
+@pytest.mark.slow
 def test_fault_081_an_accuracy_of_a_coin_is_told_once_something_moves(tmp_path: Path) -> None:
     rows, settings = pair_rows(240), ("train.epochs=1", "optim.lr=1e-3")
     told = noted(tmp_path / "mixed", turned(rows), *settings)
@@ -96,6 +98,7 @@ def test_fault_081_an_accuracy_of_a_coin_is_told_once_something_moves(tmp_path: 
     assert "raise optim.lr or the steps" in still["margin stuck near 0"]
 
 
+@pytest.mark.slow
 def test_fault_081_rows_learnt_by_heart_are_told_by_the_last_evaluation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +129,7 @@ def test_a_healthy_run_is_told_nothing(tmp_path: Path) -> None:
     assert noted(tmp_path / "orpo", pair_rows(80), *odds) == {}
 
 
+@pytest.mark.slow
 def test_a_margin_past_one_in_the_first_tenth_is_told(tmp_path: Path) -> None:
     told = noted(tmp_path, pair_rows(320), "train.epochs=1", "optim.lr=1e-2")
 
@@ -147,6 +151,7 @@ def test_log_probs_that_fall_are_told_with_the_probability_that_is_left(tmp_path
     assert 0 < kept < 0.05 and "read some samples" in told
 
 
+@pytest.mark.slow
 def test_clipping_nearly_every_step_far_is_told(tmp_path: Path) -> None:
     settings = ("train.epochs=2", "optim.lr=1e-4")
     told = noted(tmp_path / "low", pair_rows(96), *settings, "optim.clip_norm=0.01")

@@ -77,6 +77,7 @@ def test_labels_that_were_turned_over_are_found(run: Path) -> None:
     assert status is not None and status.state == "finished"
 
 
+@pytest.mark.slow
 def test_a_run_trains_without_the_suspects(run: Path, inputs: Path, tmp_path: Path) -> None:
     settings = [f"train.output_dir={tmp_path}", f"data.drop={run}/ledger/suspects.jsonl"]
     clean = read_ledger(Path(train(load(str(inputs), settings), "dpo train").run_dir) / "ledger")

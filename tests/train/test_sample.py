@@ -77,6 +77,7 @@ def test_equal_models_say_the_same_and_are_no_nat_apart(run: Path, tmp_path: Pat
     assert [row["chosen"] for row in rows] == [None, "Yes."]
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_said_is_kept_and_the_rest_is_the_same(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
