@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODEL := models/SmolLM2-135M-Instruct
+# A file is one worker's, so that what it trains once is trained once.
+SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # `make soak` on a tiny model, in minutes: python -m scripts.soak --tiny
 .PHONY: setup demo test test-real test-faults soak check smoke bench clean
@@ -21,7 +23,7 @@ demo: setup ## align a real 135M model on the starter pairs
 	$(BIN)/python scripts/starter_baselines.py
 
 test: setup ## everything that needs no real model, GPU or network
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not real and not slow and not gpu and not network"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) -m "not real and not slow and not gpu and not network"
 
 test-real: setup ## the rest that runs on this machine: the real model, the real data
 	$(BIN)/python scripts/quickstart_model.py
