@@ -11,7 +11,7 @@ from tests.faults.runs import STEPS, Done, Dpo, Outcome, committed, only_run, ou
 
 PHASES = {
     "data": ("dpo_cli.train.build.load_data", 1),
-    "model": ("dpo_cli.train.build.load_model", 1),
+    "model": ("dpo_cli.train.build.load_policy", 1),
     "reference": ("dpo_cli.reference.fill._scored", 2),
     "step": ("dpo_cli.train.loop.optimizer_step", 5),
     "accumulation": ("dpo_cli.train.loop.score", 12),
