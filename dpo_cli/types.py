@@ -22,8 +22,9 @@ Message = Mapping[str, Any]
 Text = str | Sequence[Message]
 """A piece of conversation: raw text, or chat messages."""
 
-DataKind = Literal["pairs", "labelled", "targets"]
-"""What a method eats: groups of two completions, the preferred one first; one completion with a label; one completion to imitate."""
+DataKind = Literal["pairs", "rankings", "labelled", "targets"]
+"""What a method eats: groups of two completions, the preferred one first; of two or more, best first; one completion with a label; one
+completion to imitate."""
 
 Unit = Literal["example", "token", "sequence_token", "row_token"]
 """What a term of a loss is a mean over: groups, scored tokens of the first completions, those and their prompts' tokens, or all tokens of
@@ -156,6 +157,8 @@ class LogProbs:
     """Which completions are wanted, (N,) bool, for methods that eat labelled ones."""
     margins: Tensor | None = None
     """By how much each chosen completion is better, (B,), where the data say so; 0 for a pair without."""
+    sizes: tuple[int, ...] | None = None
+    """Completions of each group, B numbers, for methods that eat rankings; None: pairs."""
     public: Tensor | None = None
     """Like `total`, but over as many scored tokens as the group's shortest completion has, (N,)."""
     confidence: Tensor | None = None

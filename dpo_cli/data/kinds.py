@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FEEDS: dict[DataKind, tuple[DataKind, ...]] = {
     "pairs": ("pairs",),
+    "rankings": ("pairs",),
     "labelled": ("labelled", "pairs"),
     "targets": ("targets", "pairs"),
 }
@@ -24,11 +25,17 @@ FEEDS: dict[DataKind, tuple[DataKind, ...]] = {
 
 WORDS: dict[DataKind, str] = {
     "pairs": "pairs (chosen and rejected)",
+    "rankings": "rankings (completions, best first) or pairs",
     "labelled": "labelled completions (label true or false)",
     "targets": "completions to imitate",
 }
 
-SHORT: dict[DataKind, str] = {"pairs": "pairs", "labelled": "labelled", "targets": "answers"}
+SHORT: dict[DataKind, str] = {
+    "pairs": "pairs",
+    "rankings": "rankings",
+    "labelled": "labelled",
+    "targets": "answers",
+}
 
 
 def eaten(kind: DataKind) -> str:
@@ -59,17 +66,35 @@ def pairs_of_ranking(n: int, kind: DataKind, pairs: Literal["all", "best"]) -> l
 
     What eats single completions takes the best and the worst: the others are neither to be imitated nor to be avoided.
     """
-    if kind != "pairs":
+    if kind not in ("pairs", "rankings"):
         return [(0, n - 1)]
     return [(i, j) for i, j in combinations(range(n), 2) if pairs == "all" or i == 0]
 
 
-def as_kind(group: TokenGroup, kind: DataKind) -> list[TokenGroup]:
+def strict_ranking(group: TokenGroup, ratings: Sequence[float] | None, min_gap: float | None) -> TokenGroup:
+    """Give a ranking, best first, without the completions that stand for no place of their own: repeated ones, and those that are rated as
+    the one before them, or within `min_gap` of it.
+    """
+    kept = [0]
+    for k in range(1, len(group.completions)):
+        same = any(np.array_equal(group.completions[k], group.completions[j]) for j in kept)
+        gap = None if ratings is None else ratings[kept[-1]] - ratings[k]
+        if not same and (gap is None or (gap >= (min_gap or 0) and gap > 0)):
+            kept.append(k)
+    return group.only(kept)
+
+
+def as_kind(group: TokenGroup, kind: DataKind, ranking: TokenGroup | None = None) -> list[TokenGroup]:
     """Give what a method eats of one row: the same ids and masks, so that no reference log-prob is computed anew.
 
-    A pair gives KTO the chosen completion as wanted and the rejected one as not, SFT the chosen one.
+    A pair gives KTO the chosen completion as wanted and the rejected one as not, SFT the chosen one. Of a ranking's pairs the first gives the
+    whole ranking, the others nothing.
     """
-    if len(group.completions) < 2 or kind == "pairs":
+    if kind == "rankings" and ranking is not None:
+        # By identity: a ranking may hold a text twice, and then two pairs of it are equal.
+        leads = all(mine is its for mine, its in zip(group.completions, ranking.completions, strict=False))
+        return [ranking] if leads else []
+    if len(group.completions) < 2 or kind in ("pairs", "rankings"):
         return [group]
     if kind == "targets":
         return [group.only([0])]

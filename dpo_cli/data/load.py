@@ -14,7 +14,7 @@ import numpy as np
 from dpo_cli.data import cache
 from dpo_cli.data.drop import Drop
 from dpo_cli.data.encode import Encoder
-from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, last_turn, mismatched, pairs_of_ranking
+from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, last_turn, mismatched, pairs_of_ranking, strict_ranking
 from dpo_cli.data.parse import parse_rows
 from dpo_cli.data.read import read_source
 from dpo_cli.data.reasons import Note, Reason
@@ -50,6 +50,8 @@ class DataRow:
     """Digest of the prompt: rows of one prompt belong together in intervals and splits."""
     notes: Note
     """What was done to fit it."""
+    ranking: TokenGroup | None = None
+    """The ranking that the pair is of, for a method that eats rankings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +185,7 @@ def _rows(example: Example, encoded: Encoded, source: Source, kind: DataKind) ->
     if len(group.completions) < 3 and ratings is None:
         group = replace(group, label=example.label, margin=example.margin)
         return [DataRow(example, group, source.path, key, notes)]
+    ranking = strict_ranking(group, ratings, source.min_gap) if kind == "rankings" else None
     for better, worse in pairs_of_ranking(len(group.completions), kind, source.pairs):
         gap = None if ratings is None else ratings[better] - ratings[worse]
         same = np.array_equal(group.completions[better], group.completions[worse])
@@ -190,7 +193,7 @@ def _rows(example: Example, encoded: Encoded, source: Source, kind: DataKind) ->
             continue
         texts = (example.completions[better], example.completions[worse])
         pair = replace(example, completions=texts, margin=gap, ratings=None)
-        rows.append(DataRow(pair, group.only([better, worse], margin=gap), source.path, key, notes))
+        rows.append(DataRow(pair, group.only([better, worse], margin=gap), source.path, key, notes, ranking))
     return rows
 
 
@@ -238,7 +241,13 @@ def _as_eaten(dealt: Data, diet: Diet, max_length: int) -> Data:
     """Give the rows as the method eats them, and their mismatched partners where it needs some; held-out pairs stay as they are."""
     if diet.kind == "pairs":
         return dealt
-    rows = [replace(row, group=group) for row in dealt.train_rows for group in as_kind(row.group, diet.kind)]
+    rows = [
+        replace(row, group=group)
+        for row in dealt.train_rows
+        for group in as_kind(row.group, diet.kind, row.ranking)
+    ]
+    if diet.kind == "rankings":
+        dealt.report.parts["train"] = len(rows)
     if diet.last_turn:
         return _last_turns(replace(dealt, train_rows=rows))
     partners: list[TokenGroup] = []

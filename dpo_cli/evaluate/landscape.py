@@ -11,7 +11,7 @@ import torch
 
 from dpo_cli.methods._base import Method, mean_loss
 from dpo_cli.pages.chart import Chart, Range, Series
-from dpo_cli.types import LogProbs
+from dpo_cli.types import DataKind, LogProbs
 
 TIMES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Betas that are shown beside the recipe's own: multiples of it."""
@@ -21,6 +21,12 @@ REACH = 4.0
 """The margin goes so far in reward units of the middle beta: sigma(4) is 0.98."""
 LEVEL, FAR = -1.5, 2.8
 """Log-prob per token around which a loss without a reference is shown, and the margin that keeps both answers' below 0."""
+NO_PAIRS: dict[DataKind, str] = {
+    "rankings": "judges a whole ranking (of two answers as dpo does)",
+    "labelled": "judges one labelled completion at a time",
+    "targets": "imitates one completion",
+}
+"""What a loss reads that has no two completions to stand apart."""
 STEEP = 20.0
 """A picture's axis ends at so many times the loss and the slope at margin 0: exponentials would flatten all else."""
 
@@ -69,12 +75,7 @@ def no_margin(method: Method, config: Any) -> str:
     """Say why there is no margin to look over; empty where there is one."""
     name = config.name
     if method.data != "pairs":
-        what = (
-            "imitates one completion"
-            if method.data == "targets"
-            else "judges one labelled completion at a time"
-        )
-        return f"{name} {what}: its loss has no margin between two"
+        return f"{name} {NO_PAIRS[method.data]}: its loss has no margin between two"
     at = _measure(method, config)
     if all(at(margin).by_rejected == 0 for margin in (-1.0, 0.0, 1.0)):
         return f"{method.form(config).partition(';')[0]}: the loss reads the chosen completion alone, so it has no margin"

@@ -25,8 +25,8 @@ class Method:
     data: DataKind
     needs_reference: bool
     loss: Callable[..., LossOutput]
-    """(policy, reference, config) -> LossOutput; completions in group order, N = 2B for pairs: chosen, rejected, chosen, ...
-    With `prepare`, what that gave is the fourth argument."""
+    """(policy, reference, config) -> LossOutput; completions in group order, N = 2B for pairs: chosen, rejected, chosen, ..., and as
+    `policy.sizes` says for rankings. With `prepare`, what that gave is the fourth argument."""
     paper: str
     """Title and arXiv number."""
     form: Callable[[Any], str] = lambda config: str(config.name)
@@ -117,10 +117,12 @@ def preference_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> di
 
 
 def annotated(scored: LogProbs, groups: Sequence[TokenGroup]) -> LogProbs:
-    """Give log-probs with what the data say of their groups: labels, or margins, where there are some."""
+    """Give log-probs with what the data say of their groups: sizes where they are no pairs, labels, or margins, where there are some."""
     import torch
 
     device = scored.total.device
+    if any(len(group.completions) > 2 for group in groups):
+        return replace(scored, sizes=tuple(len(group.completions) for group in groups))
     if any(group.margin is not None for group in groups):
         margins = torch.tensor([group.margin or 0.0 for group in groups], dtype=scored.total.dtype)
         return replace(scored, margins=margins.to(device, non_blocking=True))

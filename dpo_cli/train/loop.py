@@ -126,9 +126,7 @@ def optimizer_step(run: Run) -> None:
             loss = spread(normalised(out, units) * batch.weight)
             # DDP averages gradients over ranks: times the world size, the mean becomes the sum.
             run.runtime.backward(loss * run.runtime.world)
-        _note_pairs(
-            run, members, out, pull.per_group(len(batch.groups)) * (len(examples) / run.runtime.world)
-        )
+        _note_pairs(run, members, out, pull.per_group(batch.groups) * (len(examples) / run.runtime.world))
         run.meter.add({f"train/{name}": values for name, values in out.metrics.items()}, batch.weight)
         run.meter.add_ranked({f"train/{name}": pair for name, pair in out.ranked.items()}, batch.weight)
         losses.append(loss.detach())
@@ -246,9 +244,12 @@ class Pull:
     def _keep(self, gradient: Tensor) -> None:
         self._gradient = gradient.detach()
 
-    def per_group(self, n_groups: int) -> Tensor:
+    def per_group(self, groups: Sequence[TokenGroup]) -> Tensor:
         """Give the mean size over each group's completions, (B,): for DPO beta sigma(-margin) over the step's pairs."""
-        return self._gradient.abs().reshape(n_groups, -1).mean(1)
+        sizes, pulled = [len(group.completions) for group in groups], self._gradient.abs()
+        if len(set(sizes)) == 1:
+            return pulled.reshape(len(sizes), -1).mean(1)
+        return torch.stack([of_group.mean() for of_group in pulled.split(sizes)])
 
 
 def _note_pairs(run: Run, members: Sequence[int], out: LossOutput, weights: Tensor) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from dpo_cli.data.encode import Encoder
-from dpo_cli.data.load import Data, load_data
+from dpo_cli.data.load import PAIRS, Data, load_data
 from dpo_cli.data.parse import Parsed, parse_rows
 from dpo_cli.data.read import read_source
 from dpo_cli.data.rows import PlacedRow, Problems
 from dpo_cli.data.truncate import Encoded
 from dpo_cli.recipe.schema import Data as DataConfig
 from dpo_cli.recipe.schema import Source, Split
-from dpo_cli.types import Example
+from dpo_cli.types import Diet, Example
 from tests.fakes import byte_tokenizer, write_jsonl
 
 
@@ -46,13 +46,14 @@ def load_rows(
     *,
     tokenizer: Any = None,
     source: dict[str, Any] | None = None,
+    diet: Diet = PAIRS,
     **fields: Any,
 ) -> Data:
     """Write rows as a file and load them with all of `data`'s machinery; nothing is held out unless `split` says so."""
     path = write_jsonl(folder / "train.jsonl", rows)
     defaults = {"cache": str(folder / "cache"), "split": Split(eval=0.0)}
     data = config(train=[Source(path=str(path), **(source or {}))], **{**defaults, **fields})
-    return load_data(data, tokenizer or byte_tokenizer())
+    return load_data(data, tokenizer or byte_tokenizer(), diet)
 
 
 def chat(prompt: Any, *completions: Any, **fields: Any) -> Example:

@@ -11,7 +11,8 @@ from dpo_cli.data.kinds import pairs_of_ranking
 from dpo_cli.data.reasons import Reason
 from dpo_cli.data.words import guess_labels, guess_winner
 from dpo_cli.errors import DataError, RecipeError
-from dpo_cli.types import DataKind
+from dpo_cli.recipe.schema import Split
+from dpo_cli.types import DataKind, Diet
 from tests.data.build import load_rows, parse, turns
 from tests.fakes import pair_rows
 
@@ -190,6 +191,7 @@ def test_numbers_that_are_none_name_the_line(column):
     [
         ("pairs", "all", list(itertools.combinations(range(4), 2))),
         ("pairs", "best", [(0, 1), (0, 2), (0, 3)]),
+        ("rankings", "all", list(itertools.combinations(range(4), 2))),
         ("labelled", "all", [(0, 3)]),
         ("targets", "all", [(0, 3)]),
     ],
@@ -210,6 +212,27 @@ def test_a_ranking_is_tokenised_once_and_its_pairs_share_prompt_and_keys(tmp_pat
     ]
     best = load_rows(tmp_path, [RANKING], source={"pairs": "best"})
     assert [answers(row.example)[0] for row in best.train_rows] == ["best"] * 3
+
+
+def test_a_method_of_rankings_trains_on_each_once_and_is_measured_on_their_pairs(tmp_path):
+    rows = [{**RANKING, "prompt": f"q{i}"} for i in range(40)]
+    rows += [{**RANKING, "prompt": f"r{i}", "completions": ["a", "b"]} for i in range(3)]
+    data = load_rows(tmp_path, rows, diet=Diet("rankings"), split=Split(eval=0.3))
+    assert sorted({len(group.completions) for group in data.train}) == [2, 4]
+    assert {len(group.completions) for group in data.eval} == {2}
+    held_out = {row.prompt_key for row in data.eval_rows}
+    assert len(data.train) + len(held_out) == len(rows), "a ranking is trained on once"
+    assert data.report.parts["train"] == len(data.train)
+
+
+def test_completions_without_a_place_of_their_own_leave_the_ranking(tmp_path):
+    row = {"prompt": "p", "completions": ["1", "2", "two", "2", "4"], "ratings": [1, 2, 2, 2, 4]}
+    (group,) = load_rows(tmp_path, [row], diet=Diet("rankings")).train
+    pairs = load_rows(tmp_path, [row]).train
+    four, two, one = group.keys
+    assert (four, two) in [pair.keys for pair in pairs] and (two, one) in [pair.keys for pair in pairs]
+    (near,) = load_rows(tmp_path, [row], source={"min_gap": 2.0}, diet=Diet("rankings")).train
+    assert near.keys == (four, two)
 
 
 def test_equal_completions_of_a_ranking_make_no_pair_but_keep_the_others(tmp_path):

@@ -38,7 +38,9 @@ def test_the_file_declares_a_method_of_its_name(name: str) -> None:
     assert isinstance(method, Method)
     assert config.name == name
     assert method.data in get_args(DataKind)
-    assert (method.reward is None) == (method.data == "pairs"), "single completions are ranked by a reward"
+    assert (method.reward is None) == (method.data in ("pairs", "rankings")), (
+        "single completions are ranked by a reward"
+    )
     assert "arXiv:" in method.paper
     assert method.problems(config) == []
     assert method.data != "pairs" or method.needs_reference == (method.at_reference is not None)
