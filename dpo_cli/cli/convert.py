@@ -11,7 +11,9 @@ import typer
 
 
 def convert(
-    folder: Annotated[Path, typer.Argument(help="Model folder with pytorch_model.bin, or its shards.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Model folder with pytorch_model.bin or its shards, or an adapter's.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; by default FOLDER's name with -safetensors, here.")
     ] = None,

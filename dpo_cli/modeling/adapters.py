@@ -133,7 +133,7 @@ def base_parameters(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 def _check_weights(folder: Path) -> None:
     if not (folder / WEIGHTS).is_file():
         what = f"no {WEIGHTS}; pickled weights are not read"
-        raise ModelError.of(str(folder), what, "save it as safetensors first")
+        raise ModelError.of(str(folder), what, f"dpo convert {folder}")
 
 
 def _unfit(folder: Path, error: Exception) -> UserError:

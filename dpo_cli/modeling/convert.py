@@ -21,6 +21,8 @@ from torch import Tensor
 from dpo_cli.errors import ModelError, StorageError
 
 INDEX = "pytorch_model.bin.index.json"
+_PLAIN = {"config.json": "pytorch_model.bin", "adapter_config.json": "adapter_model.bin"}
+"""The settings that make a folder a model's or an adapter's -> its weights in one piece."""
 _TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 """What is copied beside the weights: settings and tokenizer, no code."""
 _NO_TENSORS = (
@@ -55,7 +57,7 @@ def convert(folder: Path, out: Path) -> Converted:
     One file is in memory at a time; what was written is read back and compared.
 
     Args:
-        folder: a model folder with `pytorch_model.bin`, or the shards that its index names.
+        folder: a model folder with `pytorch_model.bin`, or the shards that its index names; an adapter's with `adapter_model.bin`.
         out: must not exist.
 
     Raises:
@@ -91,8 +93,9 @@ def _shards(folder: Path) -> list[Path]:
         ModelError: there are none, or some are missing.
     """
     where = str(folder)
-    if not (folder / "config.json").is_file():
-        raise ModelError.of(where, "no model folder: no config.json", "the folder that holds it")
+    plain = next((weights for settings, weights in _PLAIN.items() if (folder / settings).is_file()), None)
+    if plain is None:
+        raise ModelError.of(where, f"no model folder: no {' or '.join(_PLAIN)}", "the folder that holds it")
     if (folder / INDEX).is_file():
         try:
             named = json.loads((folder / INDEX).read_text())["weight_map"].values()
@@ -100,12 +103,10 @@ def _shards(folder: Path) -> list[Path]:
         except (ValueError, KeyError, AttributeError):
             raise ModelError.of(str(folder / INDEX), "no index of weights", "copy the model again") from None
     else:
-        names = ["pytorch_model.bin"]
+        names = [plain]
     if bad := [name for name in names if Path(name).name != name or not (folder / name).is_file()]:
         here = "; it has safetensors already" if any(folder.glob("*.safetensors")) else ""
-        raise ModelError.of(
-            where, f"no such pickled weights: {', '.join(bad[:5])}{here}", "pytorch_model.bin there"
-        )
+        raise ModelError.of(where, f"no such pickled weights: {', '.join(bad[:5])}{here}", f"{plain} there")
     return [folder / name for name in names]
 
 
@@ -115,7 +116,9 @@ def _write(shards: list[Path], scratch: Path, out: Path) -> Converted:
     size = 0
     for n, shard in enumerate(shards, 1):
         tensors = read_tensors(shard)
-        name = "model.safetensors" if len(shards) == 1 else f"model-{n:05}-of-{len(shards):05}.safetensors"
+        name = f"{shard.stem.replace('pytorch_', '')}.safetensors"
+        if len(shards) > 1:
+            name = f"model-{n:05}-of-{len(shards):05}.safetensors"
         save_file(tensors, scratch / name, metadata={"format": "pt"})
         written = load_file(scratch / name)
         assert written.keys() == tensors.keys() and all(

@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 from dpo_cli.cli.app import app
 from dpo_cli.errors import ModelError, StorageError
+from dpo_cli.modeling.adapters import attach, continue_adapter
 from dpo_cli.modeling.convert import INDEX, convert
 from dpo_cli.modeling.load import load_model
+from dpo_cli.recipe.schema import Adapter
 from tests.fakes import write_model
 
 
@@ -54,6 +56,25 @@ def test_a_folder_comes_over_with_its_tokenizer_and_without_its_code(pickled: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"old", "new"}, "nothing is left beside it"
     with pytest.raises(StorageError, match="is there already"):
         convert(pickled, tmp_path / "new")
+
+
+def test_an_adapters_pickle_comes_over_and_loads_onto_its_base(tmp_path: Path) -> None:
+    base, old = write_model(tmp_path / "base"), tmp_path / "old"
+    model = load_model(base, 300)
+    attach(model, Adapter(rank=4), 0)
+    model.save_pretrained(old)
+    stated = load_file(old / "adapter_model.safetensors")
+    torch.save(stated, old / "adapter_model.bin")
+    (old / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=f"dpo convert {old}"):
+        continue_adapter(load_model(base, 300), old)
+
+    convert(old, tmp_path / "new")
+    assert {path.name for path in (tmp_path / "new").glob("adapter*")} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    continue_adapter(load_model(base, 300), tmp_path / "new")
 
 
 def test_shards_tied_and_sliced_tensors_and_other_types_keep_their_bytes(tmp_path: Path) -> None:
