@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,8 +14,8 @@ from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import ModelError, RecipeError
 from dpo_cli.modeling.generate import stop_ids
 from dpo_cli.modeling.hub import model_start
-from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Model
+from dpo_cli.train.folder import recipe_of
 from dpo_cli.train.policy import load_start
 
 Turn = dict[str, str]
@@ -30,11 +29,17 @@ class Speaker:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     turns: list[Turn]
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """What the template is given beside the turns."""
 
     def answer(self, config: GenerationConfig, seed: int, write: Callable[[str], None]) -> str:
         """Answer the last turn, handing on text as it comes; give all of it."""
         rendered: Any = self.tokenizer.apply_chat_template(
-            self.turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+            self.turns,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            **self.template_kwargs,
         )
         ids = rendered["input_ids"].to(self.model.device)
         torch.manual_seed(seed)
@@ -69,12 +74,15 @@ def speakers(name: str, against: str | None, system: str | None) -> list[Speaker
     Args:
         name: a run's folder, a model's, an adapter's, or a hub id.
         against: another one, or `reference`: the model that the run started from.
-        system: a system prompt for all.
+        system: a system prompt for all; None: that of the run's data, where `name` is a run. What its template was given, all are given.
 
     Raises:
         ModelError: it cannot be loaded, gives scores instead of answers, or has no chat template.
         RecipeError: `reference` of what is no run.
     """
+    recipe = recipe_of(name)
+    data = recipe.data if recipe else None
+    system = system if system is not None or data is None else data.system
     names = {name: name} if against is None else {name: name, against: _meant(name, against)}
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     found = []
@@ -85,9 +93,8 @@ def speakers(name: str, against: str | None, system: str | None) -> list[Speaker
             raise ModelError.of(told, "has no chat template", "a model that was made for conversations")
         model: PreTrainedModel = load_start(start, len(tokenizer)).to(device)  # type: ignore[arg-type]
         model.config.use_cache = True
-        found.append(
-            Speaker(told, model, tokenizer, [{"role": "system", "content": system}] if system else [])
-        )
+        turns = [{"role": "system", "content": system}] if system else []
+        found.append(Speaker(told, model, tokenizer, turns, data.chat_template_kwargs if data else {}))
     return found
 
 
@@ -123,10 +130,9 @@ def converse(
 def _meant(name: str, against: str) -> str:
     if against != "reference":
         return against
-    recipe = Path(name) / "recipe.yaml"
-    if not recipe.is_file():
+    recipe = recipe_of(name)
+    if recipe is None:
         raise RecipeError.of(
             "--against", f"'{name}' is no run that a reference belongs to", "a run's folder, or a model"
         )
-    resolved = load(str(recipe)).recipe
-    return resolved.reference.model or resolved.model.name
+    return recipe.reference.model or recipe.model.name

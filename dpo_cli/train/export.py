@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +22,7 @@ from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.towers import copy_processor
 from dpo_cli.recipe.schema import Model
+from dpo_cli.train.folder import recipe_of
 from dpo_cli.train.gguf_file import rope_of, unwritable, write_gguf
 
 Target = Literal["merged", "vllm", "gguf", "lm-eval", "alpaca-eval"]
@@ -108,13 +112,22 @@ def export(name: str, target: Target, out: Path, dtype: str) -> Exported:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     command = f"llama-server -m {out / file} --jinja" if file else _command(target, out, dtype, is_reward)
-    note = f"no GGUF file was written here: {why_not}" if why_not else ""
-    return Exported(out, dtype, difference, n_ids, command, out / file if file else None, note)
+    notes = [f"no GGUF file was written here: {why_not}"] if why_not else []
+    if recipe := recipe_of(name):
+        notes += _given(recipe.data.chat_template_kwargs, recipe.data.system)
+        if target == "vllm" and recipe.data.chat_template_kwargs and not is_reward:
+            stated = json.dumps(recipe.data.chat_template_kwargs)
+            command += f" --default-chat-template-kwargs {shlex.quote(stated)}"
+    return Exported(out, dtype, difference, n_ids, command, out / file if file else None, "; ".join(notes))
+
+
+def _given(template_kwargs: Mapping[str, Any], system: str | None) -> list[str]:
+    """Say what training rendered prompts with that no server knows of itself."""
+    told = [f"the template was given {json.dumps(template_kwargs)} in training"] if template_kwargs else []
+    return told + ([f"prompts had this system prompt in training: {json.dumps(system)}"] if system else [])
 
 
 def _is_reward(start: Start) -> bool:
-    import json
-
     if start.adapter is not None:
         stated = json.loads((start.adapter / "adapter_config.json").read_text())
         return bool(stated.get("task_type") == "SEQ_CLS")

@@ -12,6 +12,7 @@ from dpo_cli.errors import Problem, RecipeError, StorageError
 from dpo_cli.recipe.compare import different
 from dpo_cli.recipe.describe import to_yaml
 from dpo_cli.recipe.load import Loaded, load, run_name
+from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.segments import commit
 from dpo_cli.train.lock import FILE_NAME as LOCK
 from dpo_cli.train.status import Status, read_status
@@ -26,6 +27,12 @@ EXTENDS = ("train.epochs", "train.max_steps")
 """Keys that a run may be given other values of on the way: it goes on to another end."""
 PLUGIN = "plugin.json"
 """Module and digest of a method from outside the package."""
+
+
+def recipe_of(name: str) -> Recipe | None:
+    """Give the recipe of a run's folder; None for what is no run: a model's folder or a hub id."""
+    path = Path(name) / RECIPE
+    return load(str(path)).recipe if path.is_file() else None
 
 
 @dataclass(frozen=True)

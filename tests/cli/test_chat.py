@@ -46,6 +46,27 @@ def test_a_run_and_its_reference_answer_the_same_questions(run: Path) -> None:
     assert everyone[0].turns[1] == everyone[1].turns[1]
 
 
+def test_what_the_runs_prompts_were_rendered_with_is_what_a_chat_begins_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_model(tmp_path / "model")
+    (tmp_path / "recipe.yaml").write_text(
+        f"model: {{name: {model}}}\n"
+        "data: {train: [{path: r.jsonl}], system: Be kind., chat_template_kwargs: {enable_thinking: false}}\n"
+    )
+    (speaker,) = speakers(str(tmp_path), None, None)
+    assert speaker.turns == [{"role": "system", "content": "Be kind."}]
+    assert speakers(str(tmp_path), None, "Be brief.")[0].turns == [{"role": "system", "content": "Be brief."}]
+
+    speaker.tokenizer.chat_template = "{{ 'quick' if enable_thinking is false else 'slow' }}"
+    given: list[str] = []
+    monkeypatch.setattr(
+        speaker.model, "generate", lambda **kw: given.append(kw["input_ids"]) or kw["input_ids"]
+    )
+    converse([speaker], "Tea?", 0.0, 4, 0, str)
+    assert speaker.tokenizer.decode(given[0][0]) == "quick"
+
+
 def test_a_pipe_is_answered_line_by_line_and_the_same_seed_repeats_it(run: Path) -> None:
     command = ["chat", str(run), "--temperature", "1", "--max-tokens", "8", "--seed"]
     one, same, other = (CliRunner().invoke(app, [*command, seed], input="Tea?\n") for seed in ("1", "1", "2"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -102,6 +103,20 @@ def test_nothing_is_overwritten_and_a_failed_export_leaves_nothing(
     with pytest.raises(ModelError, match="logits differ"):
         export(str(copy), "merged", tmp_path / "new", "fp32")
     assert {path.name for path in tmp_path.iterdir()} == {"there", "copy"}
+
+
+def test_a_server_is_told_what_the_template_was_given_in_training(base: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(base, run / "model")
+    (run / "recipe.yaml").write_text(
+        f"model: {{name: {base}}}\n"
+        "data: {train: [{path: r.jsonl}], system: Be kind., chat_template_kwargs: {enable_thinking: false}}\n"
+    )
+    done = export(str(run), "vllm", tmp_path / "out", "fp32")
+
+    words = shlex.split(done.command)
+    assert json.loads(words[words.index("--default-chat-template-kwargs") + 1]) == {"enable_thinking": False}
+    assert '{"enable_thinking": false} in training' in done.note and '"Be kind."' in done.note
 
 
 def test_the_command_says_what_was_checked_and_what_follows(base: Path, tmp_path: Path) -> None:
