@@ -17,13 +17,14 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub(BaseHTTPRequestHandler):
-    """Serves `org/open` from a folder; `org/gated` lists its files but does not give them; anything else is unknown.
+    """Serves `org/open` from a folder, and `org/pairs`, a data set of one file; `org/gated` lists its files but does not give them.
 
     Takes what is pushed to `org/new` (private) and to `org/public`, where the request carries a token.
     """
 
     folder: Path
     asked: list[str]
+    rows: bytes
     made: list[dict[str, object]]
     pushed: dict[str, bytes]
 
@@ -63,6 +64,8 @@ class FakeHub(BaseHTTPRequestHandler):
             return self._refuse(403, "GatedRepo")
         if path == "/api/datasets/org/gated":
             return self._send(json.dumps({"id": "org/gated", "sha": SHA}).encode())
+        if "datasets/org/pairs" in path:
+            return self._send_data_set(path)
         known = any(name in path for name in ("org/open/", "org/gated/"))
         if not known:
             return self._refuse(404 if "org/" in path else 401, "RepoNotFound")
@@ -76,6 +79,16 @@ class FakeHub(BaseHTTPRequestHandler):
             return self._refuse(401, "GatedRepo")
         return self._send((self.folder / path.rpartition("/")[2]).read_bytes())
 
+    def _send_data_set(self, path: str) -> None:
+        if "/resolve/" in path:
+            is_there = path.endswith("/train.jsonl")
+            return self._send(self.rows) if is_there else self._refuse(404, "EntryNotFound")
+        if "/tree/" in path:
+            file = {"type": "file", "path": "train.jsonl", "size": len(self.rows), "oid": f"{1:040d}"}
+            return self._send(json.dumps([file]).encode())
+        facts = {"id": "org/pairs", "sha": SHA, "siblings": [{"rfilename": "train.jsonl"}]}
+        return self._send(json.dumps(facts).encode())
+
     def _send(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -88,6 +101,7 @@ class FakeHub(BaseHTTPRequestHandler):
     def _refuse(self, status: int, code: str) -> None:
         self.send_response(status)
         self.send_header("X-Error-Code", code)
+        self.send_header("X-Repo-Commit", SHA)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -105,9 +119,13 @@ def _entry(file: Path) -> dict[str, object]:
 
 
 @contextmanager
-def serving(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeHub]]:
-    """Run a hub that serves a model's folder, and point the client at it with an empty cache."""
-    handler = type("Handler", (FakeHub,), {"folder": folder, "asked": [], "made": [], "pushed": {}})
+def serving(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, rows: bytes = b""
+) -> Iterator[type[FakeHub]]:
+    """Run a hub that serves a model's folder and a data set's rows, and point the client at it with an empty cache."""
+    handler = type(
+        "Handler", (FakeHub,), {"folder": folder, "rows": rows, "asked": [], "made": [], "pushed": {}}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from dpo_cli.cli.fetch import fetch
 from dpo_cli.errors import DataError, ModelError, RecipeError
 from tests.fakes import pair_rows, write_jsonl, write_model
 from tests.hub import SHA, FakeHub, serving
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,35 @@ def test_a_data_set_that_cannot_be_had_is_told_why(
     monkeypatch.setattr("datasets.load_dataset", missing)
     with pytest.raises(DataError, match=what):
         fetch(str(recipe), [f"data.train=[{{path: {name}}}]"], False)
+
+
+@pytest.mark.slow
+def test_a_data_set_is_brought_here_by_its_own_library_and_the_job_needs_no_hub(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In processes of their own: `datasets` reads where the hub is when it is imported."""
+    rows = "".join(json.dumps(row) + "\n" for row in pair_rows(6)).encode()
+    (tmp_path / "r.yaml").write_text(
+        f"model: {{name: {model_dir}}}\ndata: {{train: [{{path: org/pairs}}]}}\n"
+    )
+    home = {"HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+
+    def dpo(*arguments: str, **env: str) -> str:
+        command = [sys.executable, "-m", "dpo_cli", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **home, **env}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    with serving(model_dir, tmp_path, monkeypatch, rows) as handler:
+        online = {"HF_ENDPOINT": constants.ENDPOINT, "HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0"}
+        told = json.loads(dpo("fetch", "r.yaml", "--json", **online))
+        assert any(path.endswith("/train.jsonl") for path in handler.asked)
+    fetched = told["fetched"][1]
+    assert (fetched["commit"], fetched["pin"]) == (SHA, "data.train[0].revision")
+    assert Path(fetched["place"]).is_relative_to(tmp_path / "home")
+    assert "org/pairs: 6 rows, format strings, 6 kept" in dpo("check", "r.yaml", HF_HUB_OFFLINE="1")
 
 
 def test_offline_and_not_cached_is_told(
