@@ -10,7 +10,7 @@ import torch
 from dpo_cli.errors import StorageError
 from dpo_cli.methods._base import Method, mean_loss
 from dpo_cli.modeling.logprobs import Scorer, score
-from dpo_cli.reference.spot import MEAN_NATS_PER_TOKEN
+from dpo_cli.reference.spot import NOISE
 from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.types import TokenGroup
 
@@ -45,13 +45,14 @@ def check_start(
         policy = score(scorer.eval(), scorer.layout(groups, want))
     theirs = reference_of(reference, groups, want, policy.total.device)
     assert theirs is not None, "there is a reference to compare with"
-    off = (policy.total - theirs.total).abs() / policy.tokens
-    mean, worst, limit = off.mean().item(), off.max().item(), MEAN_NATS_PER_TOKEN[precision]
+    sums = (policy.total - theirs.total).abs()
+    off = sums / policy.tokens.sqrt()
+    mean, worst, limit = off.mean().item(), off.max().item(), NOISE[precision]
     if not (mean <= limit and worst <= 10 * limit):
         place = int(off.argmax())
         key, source = [(key, group.source) for group in groups for key in group.keys][place]
         what = (
-            f"policy and reference should be equal before step 1, but differ by {mean:.1e} nats per token (allowed {limit:.0e}),"
+            f"policy and reference should be equal before step 1, but differ by {mean:.1e} nats per root of tokens (allowed {limit:.0e}),"
             f" most at {key} ({source}): the policy gives {policy.total[place]:.4f}, the reference {theirs.total[place]:.4f}"
         )
         raise StorageError.of(
@@ -59,7 +60,7 @@ def check_start(
             what,
             "train.resume=never if the model folder changed; else reference.store=<a new folder>",
         )
-    told = f"self-test: policy = reference to {mean:.1e} nats per token"
+    told = f"self-test: policy = reference to {(sums / policy.tokens).mean().item():.1e} nats per token"
     closed_form = None if method.at_reference is None else method.at_reference(config)
     if closed_form is None:
         return told

@@ -27,8 +27,10 @@ def scored(scorer: Scorer) -> dict[str, tuple[float, int]]:
     }
 
 
-def check(scorer: Scorer, values: dict[str, tuple[float, int]], groups: list[TokenGroup]) -> spot.Spot:
-    return spot.check(scorer, groups, ReferenceValues(values), "fp32", nullcontext, "the store")
+def check(
+    scorer: Scorer, values: dict[str, tuple[float, int]], groups: list[TokenGroup], precision: str = "fp32"
+) -> spot.Spot:
+    return spot.check(scorer, groups, ReferenceValues(values), precision, nullcontext, "the store")
 
 
 def test_other_batches_give_the_same_values() -> None:
@@ -55,6 +57,18 @@ def test_fault_037_a_poisoned_value_names_the_key_and_both_values(wrong: tuple[f
     told = str(caught.value)
     assert caught.value.code == 5
     assert all(part in told for part in (key, f"{values[key][0]:.4f}", f"{right[0]:.4f}", "the store"))
+
+
+def test_rounding_of_short_answers_passes_and_another_model_does_not() -> None:
+    """In bf16 an answer of three tokens may be off by 0.05 nats: 0.02 a token, which is far too much for one of a hundred."""
+    scorer = Scorer(tiny_llama())
+    values, rng = scored(scorer), random.Random(0)
+    noisy = {key: (total + rng.gauss(0, 0.04) * n**0.5, n) for key, (total, n) in values.items()}
+    assert check(scorer, noisy, GROUPS[:16], "bf16").mean > 2e-3
+
+    other = {key: (total + 0.1 * n, n) for key, (total, n) in values.items()}
+    with pytest.raises(StorageError, match=r"mean difference .* per root of tokens, allowed 5e-02"):
+        check(scorer, other, GROUPS[:16], "bf16")
 
 
 def test_values_of_others_are_checked_first() -> None:
