@@ -75,8 +75,11 @@ class Parts:
 
     def evaluate(self, scorer: Scorer | None = None) -> Evaluation:
         """Evaluate the held-out rows."""
+        return self.judged(*self.scored(self.data.eval, scorer or self.scorer, "evaluation"))
+
+    def judged(self, policy: LogProbs, reference: LogProbs | None) -> Evaluation:
+        """Evaluate the held-out rows by their log-probs, as `scored` gives them."""
         groups, method, config = self.data.eval, methods.get(self.recipe.method.name), self.recipe.method
-        policy, reference = self.scored(groups, scorer or self.scorer, "evaluation")
         if len(groups[0].completions) == 1:
             return evaluate_unpaired(groups, policy, reference, method, config)
         clusters = [row.prompt_key for row in self.data.eval_rows]

@@ -21,7 +21,9 @@ from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import is_reward_model
 from dpo_cli.modeling.towers import copy_processor
 from dpo_cli.train.build import Parts
+from dpo_cli.train.measure import keep
 from dpo_cli.train.policy import storage_of
+from dpo_cli.types import LogProbs
 
 MODEL_DIR = "model"
 ROUNDING = 0.02
@@ -61,21 +63,32 @@ def measure_saved(parts: Parts, trained: Evaluation | None) -> Measured:
     if trained is None:
         return _unmeasured(parts, target)
     scorer = _load_again(parts, target)
-    saved = parts.evaluate(scorer).margin
+    as_saved = parts.scored(parts.data.eval, scorer, "evaluation")
+    saved = parts.judged(*as_saved).margin
     _round(scorer.model)
-    bf16 = parts.evaluate(scorer).margin
+    rounded = parts.scored(parts.data.eval, scorer, "evaluation")
+    bf16 = parts.judged(*rounded).margin
     if parts.recipe.model.save_dtype == "fp32":
+        _keep(parts, *as_saved)
         return Measured(saved, bf16, _rounding_note(trained.margin, bf16))
     if abs(bf16 - trained.margin) > ROUNDING * abs(trained.margin) and not parts.recipe.model.allow_rounding:
         note = (
             f"saved in fp32: bf16 would change the mean margin from {trained.margin:+.3g} to {bf16:+.3g};"
             " model.allow_rounding=true saves bf16 all the same"
         )
+        _keep(parts, *as_saved)
         return Measured(saved, bf16, note)
     if parts.runtime.is_main:
         _write(scorer.model.to(torch.bfloat16), parts, target)  # type: ignore[arg-type]
     parts.runtime.wait()
+    _keep(parts, *rounded)
     return Measured(bf16, bf16, "saved in bf16")
+
+
+def _keep(parts: Parts, policy: LogProbs, reference: LogProbs | None) -> None:
+    """Keep the held-out pairs of the model that ships, row by row."""
+    if len(parts.data.eval[0].completions) == 2:
+        keep(parts.run_dir, parts.data.eval_rows, policy, reference, parts.runtime, parts.choices.path)
 
 
 def _load_again(parts: Parts, target: Path) -> Scorer:

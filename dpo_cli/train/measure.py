@@ -36,7 +36,7 @@ from dpo_cli.train.reference import load_reference, prepare
 from dpo_cli.train.results import EVAL, write_results
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
-from dpo_cli.train.subject import NONE, Part, Subject, has_reward_head
+from dpo_cli.train.subject import NONE, Part, Subject, has_reward_head, subject_of
 from dpo_cli.types import Diet, LogProbs, TokenGroup, Want
 
 
@@ -94,6 +94,35 @@ def measure_into(
     if folder is not None and runtime.is_main:
         write_results(measured.rows, measured.facts, folder)
     return measured, folder
+
+
+def keep(
+    run: Path,
+    rows: Sequence[DataRow],
+    policy: LogProbs,
+    reference: LogProbs | None,
+    runtime: Runtime,
+    path: str,
+) -> None:
+    """Write what a run's end found as the results that `dpo eval RUN` would write: `dpo compare` then measures nothing again.
+
+    Args:
+        run: its folder, with the model in it that the log-probs are of.
+        rows: its held-out pairs, n.
+        policy: of their completions, (2n,), on the CPU.
+        reference: the same completions, (2n,); None for a method without a reference.
+        runtime: whose main rank writes.
+        path: how the rows were laid out.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    if not runtime.is_main:
+        return
+    subject = subject_of(str(run))
+    judged_rows, loss = _judge(subject, rows, policy, reference, runtime.precision)
+    facts = _facts(subject, "eval", judged_rows, loss, runtime.precision, path)
+    write_results(judged_rows, facts, run / EVAL / subject.result_name("eval"))
 
 
 def held_out(subject: Subject, tokenizer: PreTrainedTokenizerBase, split: Part) -> list[DataRow]:

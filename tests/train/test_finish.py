@@ -13,9 +13,13 @@ from safetensors.torch import load_file
 
 from dpo_cli.errors import StorageError
 from dpo_cli.recipe.load import load
+from dpo_cli.train.measure import measure
+from dpo_cli.train.results import is_older, read_results
 from dpo_cli.train.run import train
+from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.samples import sample_lines
 from dpo_cli.train.status import Status, read_status
+from dpo_cli.train.subject import subject_of
 from tests.train.tiny_recipe import STEPS, write_recipe
 
 
@@ -222,3 +226,23 @@ def test_samples_cannot_act_on_the_terminal() -> None:
     )
 
     assert lines == ["prompt  clear\\x1b[2J me", "before  a\\x07b", "after   \\x9b31m plain \\u202e"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [(), ("model.save_dtype=bf16", "model.allow_rounding=true"), ("method.name=simpo",)],
+    ids=["fp32", "bf16", "simpo"],
+)
+def test_what_the_end_found_is_kept_as_dpo_eval_would_find_it(
+    inputs: Path, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    run(inputs, tmp_path / "runs", "train.max_steps=2", "train.save_every=0", *overrides)
+    path = only(tmp_path / "runs")
+    kept = read_results(path / "eval" / "eval")
+    assert kept is not None and not is_older(path / "eval" / "eval", path / "model")
+
+    subject = subject_of(str(path))
+    measured = measure(subject, "eval", Runtime("fp32"))
+    assert kept[1] == json.loads(json.dumps(measured.facts))
+    assert kept[0].rewards.tolist() == measured.rows.rewards.tolist()
+    assert kept[0].key.tolist() == measured.rows.key.tolist()
