@@ -11,6 +11,7 @@ import pytest
 from dpo_cli import methods
 from dpo_cli.recipe.load import load
 from dpo_cli.train.run import train
+from tests.commands import mistakes, shown
 from tests.train.tiny_recipe import write_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,3 +46,12 @@ def test_it_lists_every_method() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
 
     assert sorted(set(listed)) == methods.names()
+
+
+def test_its_command_lines_name_commands_options_and_keys_that_are_there() -> None:
+    inline = re.findall(r"`(dpo [^`]+)`", README)
+    lines = shown("\n".join([README, *inline]))
+
+    assert len(lines) > 40
+    wrong = [each for words in lines for each in mistakes(words)]
+    assert wrong == ["dpo train my.yaml optim.lrr=1e-6: no optim.lrr"]  # shown for its message

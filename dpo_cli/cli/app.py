@@ -12,6 +12,7 @@ import typer
 
 from dpo_cli import __version__
 from dpo_cli.cli import cache, recipes
+from dpo_cli.cli.arguments import examples
 from dpo_cli.cli.audit import audit
 from dpo_cli.cli.chat import chat
 from dpo_cli.cli.check import check
@@ -35,6 +36,12 @@ from dpo_cli.cli.score import score
 from dpo_cli.cli.train import train
 from dpo_cli.errors import RecipeError, Stopped, UserError
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a bug of ours; 2 recipe or usage; 3 data; 4 model or tokenizer; 5 disk, checkpoint or reference store;"
+    " 6 numbers that are not finite; 7 out of memory; 8 ranks; 9 audit found faults; 10 verdicts are missing;"
+    " 75 stopped, the same command goes on; 130 Ctrl-C twice."
+)
+
 app = typer.Typer(
     name="dpo",
     help="Align language models from preference data, driven by YAML recipes.",
@@ -43,29 +50,111 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "dpo init votes.csv --model org/model     from your rows to votes.yaml",
+        "dpo check votes.yaml                     what it would train on",
+        "dpo train votes.yaml                     train, measure, save",
+    )
+    + "\n\n"
+    + EXIT_CODES,
 )
-app.command(short_help="Write a recipe for data files and a model.")(init)
-app.command(short_help="Align a model as a recipe says.")(train)
-app.command("eval", short_help="Measure a model on held-out pairs.")(evaluate)
-app.command(short_help="Compare models and recipes on the same rows.")(compare)
-app.command(short_help="List run folders and how they fare.")(runs)
-app.command(short_help="Sample answers from a model and its reference.")(sample)
+# In the order of a day's work, which is the order of `dpo --help`.
+app.command(
+    short_help="Write a recipe for data files and a model.",
+    epilog=examples(
+        "dpo init votes.csv --model org/model",
+        "dpo init rated.csv --model org/model --column prompt=question --label tie=0",
+    ),
+)(init)
+app.command(short_help="Check everything short of loading weights.", epilog=examples("dpo check votes.yaml"))(
+    check
+)
+app.command(
+    short_help="Print rows token by token, as they are scored.",
+    epilog=examples("dpo peek votes.yaml", "dpo peek votes.csv --model org/model --row votes.csv:17"),
+)(peek)
+app.command(
+    short_help="Find what is wrong with preference data.",
+    epilog=examples("dpo audit votes.csv --heldout test.csv --write clean.jsonl", "dpo audit votes.yaml"),
+)(audit)
+app.command(
+    short_help="Train, measure and save a model as a recipe says.",
+    epilog=examples(
+        "dpo train votes.yaml",
+        "dpo train votes.yaml optim.lr=1e-6 train.seed=1",
+        "dpo train votes.yaml 'model.adapter={rank: 16}' optim.lr=1e-4",
+    ),
+)(train)
+app.command(short_help="List runs: state, time left, accuracy, exit code.")(runs)
 app.command(short_help="Write a run's page again.")(report)
-app.command(short_help="Show pairs that look mislabelled, hard or forgotten.")(ledger)
-app.command(short_help="Judge sampled answers: win rates.")(judge)
-app.command(short_help="Make preference pairs of sampled answers.")(pairs)
-app.command(short_help="Score completions by their implicit reward.")(score)
-app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
-app.command(short_help="Check everything short of loading weights.")(check)
-app.command(short_help="Write a run's model for servers.")(export)
+app.command(
+    short_help="Show pairs that look mislabelled, hard or forgotten.",
+    epilog=examples(
+        "dpo train votes.yaml train.ledger=true",
+        "dpo ledger runs/votes-1a2b3c4d",
+        "dpo train votes.yaml data.drop=runs/votes-1a2b3c4d/ledger/suspects.jsonl",
+    ),
+)(ledger)
+app.command(
+    "eval",
+    short_help="Measure a model on held-out pairs.",
+    epilog=examples(
+        "dpo eval runs/a --split test",
+        "dpo eval org/model reference.model=org/base 'data.eval=[{path: a.jsonl}]'",
+    ),
+)(evaluate)
+app.command(
+    short_help="Compare models and recipes on the same rows.",
+    epilog=examples(
+        "dpo compare runs/a runs/b",
+        "dpo compare runs/a runs/b runs/c runs/d --group dpo=a,b --group ipo=c,d",
+    ),
+)(compare)
+app.command(
+    short_help="Score completions by their implicit reward.",
+    epilog=examples(
+        "dpo score runs/a prompts.jsonl --best --out best.jsonl",
+        "dpo score org/model prompts.jsonl --reference org/base",
+    ),
+)(score)
+app.command(
+    short_help="Sample answers from a model and its reference.",
+    epilog=examples(
+        "dpo sample runs/a --temperature 0,0.7,1 --n 4",
+        "dpo sample org/model --reference org/base --data prompts.jsonl",
+    ),
+)(sample)
+app.command(
+    short_help="Judge sampled answers: win rates.",
+    epilog=examples(
+        "dpo judge runs/a/samples.jsonl --judge runs/my_reward",
+        "dpo judge runs/a/samples.jsonl --judge https://host/v1 --judge-model name",
+    ),
+)(judge)
+app.command(
+    short_help="Make preference pairs of sampled answers.",
+    epilog=examples("dpo pairs runs/a/samples.jsonl --judge runs/my_reward --min-gap 0.5"),
+)(pairs)
+app.command(short_help="Talk to a trained model.", epilog=examples("dpo chat runs/a --against reference"))(
+    chat
+)
+app.command(
+    short_help="Write a model for servers and benchmarks.",
+    epilog=examples("dpo export runs/a --to vllm --out my_model"),
+)(export)
 app.command(short_help="Write pickled weights as safetensors.")(convert)
-app.command(short_help="Bring a recipe's model and data here, for a job without network.")(fetch)
-app.command(short_help="Talk to a trained model.")(chat)
-app.command(short_help="Find what is wrong with preferences as data.")(audit)
-app.command(short_help="Print rows token by token, as they are scored.")(peek)
+app.command(short_help="Download what a recipe names, for a job without network.")(fetch)
+app.command(short_help="Score a recipe's rows with its reference, for all runs.")(precompute_ref)
 app.add_typer(cache.app, name="cache", short_help="List, verify, clean and exchange reference log-probs.")
 app.add_typer(recipes.app, name="recipes", short_help="List, show and copy recipes.")
-app.command(short_help="Say what a recipe key or a logged name means, show a loss.")(explain)
+app.command(
+    short_help="Say what a key or a logged name means; show a loss.",
+    epilog=examples(
+        "dpo explain optim.lr",
+        "dpo explain eval/rewards/accuracies",
+        "dpo explain loss method.name=ipo --svg ipo.svg",
+    ),
+)(explain)
 app.command(short_help="Describe this machine for a bug report.")(env)
 
 
@@ -82,11 +171,17 @@ def options(
     ] = False,
     debug: Annotated[
         bool,
-        typer.Option("--debug", envvar="DPO_DEBUG", help="Show tracebacks; stands anywhere on the line."),
+        typer.Option(
+            "--debug",
+            envvar="DPO_DEBUG",
+            help="Show the traceback of an error; may stand anywhere on the line.",
+        ),
     ] = False,
     plugin: Annotated[
         str | None,
-        typer.Option("--plugin", help="Let method.name name a module of this package; stands anywhere."),
+        typer.Option(
+            metavar="PACKAGE", help="Allow methods of this package; may stand anywhere on the line."
+        ),
     ] = None,
 ) -> None:
     """Align language models from preference data, driven by YAML recipes."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument
 from dpo_cli.cli.files import ColumnOption, FormatOption, LabelOption
 
 if TYPE_CHECKING:
@@ -20,21 +21,23 @@ FAULTS_FOUND = 9
 
 
 def audit(
-    target: Annotated[str, typer.Argument(metavar="FILE|RECIPE", help="Data file, or recipe.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, for a recipe.")] = None,
+    target: Annotated[str, typer.Argument(metavar="FILE|RECIPE", help="Data file or recipe.")],
+    overrides: OverridesArgument = None,
     heldout: Annotated[
-        str | None, typer.Option("--heldout", help="For a file: rows that must not be trained on.")
+        str | None, typer.Option(metavar="FILE", help="For a file: rows that must not be trained on.")
     ] = None,
     write: Annotated[
-        Path | None, typer.Option("--write", help="JSONL to write: the rows without those at fault.")
+        Path | None, typer.Option(metavar="FILE", help="JSONL to write: the rows without those at fault.")
     ] = None,
-    allow: Annotated[int, typer.Option(min=0, help="Faults to put up with before the exit code is 9.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    allow: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Faults to put up with before the exit code is 9.")
+    ] = 0,
+    as_json: JsonOption = False,
     layout: FormatOption = "auto",
     columns: ColumnOption = None,
     labels: LabelOption = None,
 ) -> None:
-    """Count repeats, contradictions, cycles, leaks, template marks. Exit code 9 where there are more than allowed."""
+    """Find repeats, contradictions, circles, leaks and template marks in preference data. Exits with 9 on more than --allow."""
     from dpo_cli.cli.files import is_data_file
     from dpo_cli.data.show import escaped
     from dpo_cli.errors import RecipeError

@@ -8,21 +8,19 @@ from typing import Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument, RecipeArgument
+
 app = typer.Typer(help="List, verify, clean and exchange reference log-probs.", no_args_is_help=True)
 
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="The store's folder; the user's cache folder by default.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")]
-OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(help="KEY=VALUE, as in `data.max_length=512`.")
+    Path | None,
+    typer.Option("--store", metavar="FOLDER", help="The store; by default the one in your cache folder."),
 ]
 
 
 @app.command("ls")
 def list_namespaces(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List the namespaces. Which reference, how many completions, who used it."""
+    """List the references in the store, with their completions, sizes and the runs that used them."""
     from dpo_cli.reference.inventory import namespaces
     from dpo_cli.reference.store import default_root
 
@@ -46,7 +44,7 @@ def list_namespaces(store: StoreOption = None, as_json: JsonOption = False) -> N
 
 @app.command()
 def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Read every segment. Damaged ones are set aside; exit 5 if there are any."""
+    """Read the whole store and set damaged segments aside. Exits with 5 if there are any."""
     from dpo_cli.errors import Problem, StorageError
     from dpo_cli.reference.inventory import namespaces
     from dpo_cli.reference.inventory import verify as read_all
@@ -70,16 +68,20 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def gc(
     namespace: Annotated[
-        list[str] | None, typer.Argument(help="Namespaces to remove, by the start of their digest.")
+        list[str] | None,
+        typer.Argument(
+            metavar="DIGEST", help="References to remove, by the start of what `dpo cache ls` shows."
+        ),
     ] = None,
     unused_days: Annotated[
-        float | None, typer.Option(min=0, help="Also namespaces that were not used for so many days.")
+        float | None,
+        typer.Option(metavar="N", min=0, help="Also remove references that no run used for N days."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what is of no use. Always: damaged segments, and what killed writers left over a day ago."""
+    """Remove damaged segments and what killed writers left over a day ago, and the references that you name."""
     from dpo_cli.reference.inventory import clean
     from dpo_cli.reference.store import default_root
 
@@ -97,10 +99,10 @@ def gc(
 @app.command("export")
 def export_values(
     recipe: RecipeArgument,
-    file: Annotated[Path, typer.Argument(help="Parquet file to write.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Parquet file to write.")],
     overrides: OverridesArgument = None,
 ) -> None:
-    """Write a recipe's rows with their reference log-probs, in TRL's columns. What is missing is scored first."""
+    """Write a recipe's rows with reference log-probs in TRL's columns. What is missing is scored first."""
     from dpo_cli.cli import here
     from dpo_cli.recipe.load import load
 
@@ -119,10 +121,13 @@ def export_values(
 @app.command("import")
 def import_values(
     recipe: RecipeArgument,
-    file: Annotated[str, typer.Argument(help="Rows with ref_chosen_logps and ref_rejected_logps, in nats.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="Rows with ref_chosen_logps and ref_rejected_logps, in nats."),
+    ],
     overrides: OverridesArgument = None,
 ) -> None:
-    """Take in reference log-probs that TRL computed. A few are scored again first; the rest stay marked as imported."""
+    """Take in reference log-probs that TRL computed. A few are scored again first; the values stay marked as imported."""
     from dpo_cli.cli import here
     from dpo_cli.recipe.load import load
 

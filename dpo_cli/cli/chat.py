@@ -7,19 +7,32 @@ from typing import Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import SeedOption
+
 
 def chat(
-    run: Annotated[str, typer.Argument(help="A run's folder, a model's, an adapter's, or a hub id.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, a model or an adapter, or a hub id.")
+    ],
     against: Annotated[
         str | None,
-        typer.Option("--against", help="Another one to answer too; `reference`: what the run began with."),
+        typer.Option(
+            metavar="MODEL", help="Another one to answer too; `reference` is what the run began with."
+        ),
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", help="System prompt.")] = None,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy; larger is more varied.")] = 0.0,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of an answer.")] = 256,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    system: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="System prompt; by default the one that the run's data had."),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(metavar="T", min=0, help="0 is greedy; larger is more varied.")
+    ] = 0.0,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=1, help="Longest answer, in tokens.")
+    ] = 256,
+    seed: SeedOption = 0,
 ) -> None:
-    """Talk to a model: a line is a turn, an empty one or Ctrl-D ends. Reads a pipe too, a question a line."""
+    """Talk to a model: each line is a turn, an empty line or Ctrl-D ends. Reads questions from a pipe too."""
     from dpo_cli.data.show import escaped
     from dpo_cli.train.chat import converse, speakers
 

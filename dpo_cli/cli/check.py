@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument, RecipeArgument
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -29,12 +31,12 @@ PART_STYLES = {"prompt": "dim", "context": "yellow", "scored": "bold green"}
 
 
 def check(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `train.seed=1`.")] = None,
-    show: Annotated[int, typer.Option(min=0, help="Pairs to print as the model sees them.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    show: Annotated[int, typer.Option(metavar="N", min=0, help="Rows to print as the model sees them.")] = 1,
+    as_json: JsonOption = False,
 ) -> None:
-    """Check recipe, data, tokenizer and template; show pairs as the model sees them; load no weights."""
+    """Check recipe, data, tokenizer and template without loading weights, and say what memory and which methods fit."""
     from dpo_cli import methods
     from dpo_cli.data.audit import audit_data
     from dpo_cli.data.encode import Encoder

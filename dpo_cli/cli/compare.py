@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from dpo_cli.cli.arguments import JsonOption, SplitOption
 
 if TYPE_CHECKING:
     from dpo_cli.evaluate.comparison import Comparison
@@ -17,25 +19,25 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN... [KEY=VALUE]...", help="Run folders, or folders of `dpo eval --out`; overrides."
+            metavar="RUN... [KEY=VALUE]...",
+            help="Run folders or folders of `dpo eval --out`; then changes to their recipes.",
         ),
     ],
-    split: Annotated[Literal["eval", "test"], typer.Option(help="Which held-out rows.")] = "eval",
+    split: SplitOption = "eval",
     group: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=RUN,RUN: runs of one recipe; by default those that differ in train.seed only."
+            metavar="NAME=RUN,RUN",
+            help="Runs of one recipe, may be repeated; by default those that differ in train.seed only.",
         ),
     ] = None,
     out: Annotated[
         Path,
-        typer.Option(
-            help="Folder for the page, pictures and tables: compare.html, svg, png, json, csv, tex."
-        ),
+        typer.Option(metavar="FOLDER", help="Where to write compare.html, svg, png, json, csv and tex."),
     ] = Path("compare"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Compare models, and recipes over their seeds, on the same held-out rows; runs that nobody measured are measured first."""
+    """Compare models, and recipes over their seeds, on the same held-out rows. Runs without figures are measured first."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
     from dpo_cli.evaluate.comparison import compare as decide
     from dpo_cli.evaluate.publish import publish

@@ -9,17 +9,23 @@ from typing import Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption
+
 
 def convert(
     folder: Annotated[
-        Path, typer.Argument(help="Model folder with pytorch_model.bin or its shards, or an adapter's.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="Folder with pytorch_model.bin or its shards, or adapter_model.bin."
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write; by default FOLDER's name with -safetensors, here.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder to write; by default FOLDER-safetensors here."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a folder's pickled weights as safetensors. Only tensors are read: anything else is refused, and not run."""
+    """Write pickled weights as safetensors. Reads tensors only: a file that holds anything else is refused and never run."""
     from dpo_cli.modeling.convert import convert as write
 
     done = write(folder, out or Path(f"{folder.resolve().name}-safetensors"))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from dpo_cli import __version__
+from dpo_cli.cli.arguments import JsonOption
 
 _PACKAGES = (
     "torch",
@@ -24,9 +23,9 @@ _PACKAGES = (
 
 
 def env(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show versions, cores, memory, devices, the precision that `auto` takes, and the cache folder."""
+    """Print versions, cores, memory, devices, the precision that `auto` takes and the cache folder, for a bug report."""
     facts = _facts()
     if as_json:
         print(json.dumps(facts, indent=2))

@@ -5,25 +5,24 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument, SplitOption, TargetArgument
+
 
 def evaluate(
-    target: Annotated[
-        str, typer.Argument(metavar="RUN|MODEL|RECIPE", help="Run folder, model folder, hub id or recipe.")
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="KEY=VALUE, as in `data.eval=[{path: pairs.jsonl}]`.")
-    ] = None,
-    split: Annotated[
-        Literal["eval", "test"], typer.Option(help="Which held-out rows; `test` for one final measurement.")
-    ] = "eval",
+    target: TargetArgument,
+    overrides: OverridesArgument = None,
+    split: SplitOption = "eval",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for eval.json and pairs.parquet; a run has its own.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where to keep eval.json and pairs.parquet; a run has its own place."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure a model on held-out pairs: accuracy with its interval, calibration, what length explains, drift from the reference."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption
 from dpo_cli.errors import RecipeError, StorageError
 
 if TYPE_CHECKING:
@@ -23,15 +24,21 @@ def explain(
         str,
         typer.Argument(
             metavar="KEY|METRIC|loss",
-            help="As in `optim.lr` or `rewards/margins`, or a group of them; `loss`.",
+            help="A recipe key or group (optim.lr, data), a logged name (rewards/margins), `metrics` for all of these, or `loss`.",
         ),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Of `loss`: `method.name=ipo`, `method.beta=[0.1, 0.5]`.")
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="With `loss`: method.name=ipo, 'method.beta=[0.1, 0.5]' and so on."
+        ),
     ] = None,
-    svg: Annotated[Path | None, typer.Option(help="File for the pictures of `loss`.")] = None,
-    png: Annotated[Path | None, typer.Option(help="The same as PNG; needs dpo-cli[plots].")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="With `loss`: the curves as SVG.")] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With `loss`: the curves as PNG; needs dpo-cli[plots]."),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what a recipe key or a logged name means; `loss` shows a method's loss and gradient over the margin."""
     if key == "loss":

@@ -9,26 +9,34 @@ from typing import Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption
+
 TARGETS = ("merged", "vllm", "gguf", "lm-eval", "alpaca-eval")
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="A run's folder, a model's, an adapter's, or a hub id.")],
-    to: Annotated[str, typer.Option("--to", help=f"One of {', '.join(TARGETS)}.")] = "merged",
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="Folder of a run, a model or an adapter, or a hub id.")
+    ],
+    to: Annotated[
+        str, typer.Option("--to", metavar="TARGET", help=f"What it is for: {', '.join(TARGETS)}.")
+    ] = "merged",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write; by default RUN-merged here.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to write; by default RUN-merged here.")
     ] = None,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="fp32 as trained, or bf16: half as large, rounded.")
+        str, typer.Option(metavar="fp32|bf16", help="fp32 as trained, or bf16: half as large, rounded.")
     ] = "fp32",
     push: Annotated[
         str | None,
-        typer.Option("--push", metavar="ORG/NAME", help="Upload the folder to a hub, privately."),
+        typer.Option(
+            "--push", metavar="ORG/NAME", help="Upload the folder to a private repository on the hub."
+        ),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="With --push: for everyone to see.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="With --push: let everyone see it.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a run's model as one whole folder; adapters are merged into their base, logits and template are checked."""
+    """Write a model as one whole folder for servers and benchmarks: adapters merged, result checked, next command printed."""
     from dpo_cli.errors import RecipeError
 
     if to not in TARGETS:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import asdict
-from typing import Annotated
 
-import typer
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument, RecipeArgument
 
 
 def fetch(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `train.seed=1`.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Bring what a recipe names on a hub into its cache, and say what lies where and at which commit."""
+    """Download what a recipe names on a hub (model, tokenizer, reference, data), and say what lies where and at which commit."""
     from dpo_cli.recipe.load import load
 
     # The recipe first: a typo is told before transformers is imported.

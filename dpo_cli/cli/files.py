@@ -22,12 +22,22 @@ if TYPE_CHECKING:
 NO_LIMIT = 1_000_000
 """Tokens: nothing is cut where lengths are to be seen."""
 
-FormatOption = Annotated[str, typer.Option("--format", help="Layout of the rows, where two fit.")]
+FormatOption = Annotated[
+    str, typer.Option("--format", metavar="NAME", help="Layout of the rows, needed where two fit.")
+]
 ColumnOption = Annotated[
-    list[str] | None, typer.Option("--column", help="NAME=COLUMN, as in prompt=question; once for each.")
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="NAME=COLUMN", help="What a column is, as in prompt=question; may be repeated."
+    ),
 ]
 LabelOption = Annotated[
-    list[str] | None, typer.Option("--label", help="MEANING=WORD, as in wanted=up or tie=0; once for each.")
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="MEANING=WORD",
+        help="What a word means, as in wanted=up or tie=0; may be repeated.",
+    ),
 ]
 
 

@@ -15,20 +15,23 @@ SAMPLED_ROWS = 512
 
 
 def init(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Data files, globs or data sets.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Data files, globs or hub data sets.")
+    ],
     model: Annotated[
-        str, typer.Option("--model", help="Folder of a model or of a finished run, or a hub id.")
+        str, typer.Option(metavar="MODEL", help="Folder of a model or of a finished run, or a hub id.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Recipe to write; by default named for the first file.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Recipe to write; by default the first file's name, .yaml."),
     ] = None,
     layout: FormatOption = "auto",
     columns: ColumnOption = None,
     labels: LabelOption = None,
-    show: Annotated[int, typer.Option(min=0, help="Rows to print as the model sees them.")] = 3,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe.")] = False,
+    show: Annotated[int, typer.Option(metavar="N", min=0, help="Rows to print as the model sees them.")] = 3,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe if it is there.")] = False,
 ) -> None:
-    """Write a recipe for data files and a model. Recognises the layout, and asks where two fit."""
+    """Write a recipe for data files and a model: recognises the rows, shows some, sizes the run; asks where two readings fit."""
     from dpo_cli.errors import RecipeError
 
     target = out or Path(f"{Path(files[0]).name.split('.')[0] or 'recipe'}.yaml")

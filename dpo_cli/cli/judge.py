@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,21 +19,25 @@ if TYPE_CHECKING:
 VERDICTS_MISSING = 10
 """Exit code where the judge left questions open; the same command asks only those again."""
 
-SamplesArgument = Annotated[Path, typer.Argument(help="What `dpo sample` wrote.")]
+SamplesArgument = Annotated[Path, typer.Argument(metavar="SAMPLES", help="JSONL that `dpo sample` wrote.")]
 JudgeOption = Annotated[
     str,
     typer.Option(
         "--judge",
-        help="longer, lexicon, a reward model (folder, run or hub id), or http(s)://HOST/v1 of an OpenAI-compatible server"
-        " (its key in DPO_JUDGE_API_KEY).",
+        metavar="JUDGE",
+        help="`longer`, `lexicon`, a reward model (run, folder or hub id), or an OpenAI-compatible server as https://HOST/v1, with its key"
+        " in DPO_JUDGE_API_KEY.",
     ),
 ]
 JudgeModelOption = Annotated[
-    str | None, typer.Option("--judge-model", help="What the server calls its model.")
+    str | None, typer.Option("--judge-model", metavar="NAME", help="For a server: what it calls its model.")
 ]
 JudgeInputOption = Annotated[
     Literal["chat", "pair"] | None,
-    typer.Option("--judge-input", help="How a reward model reads; by its chat template if not said."),
+    typer.Option(
+        "--judge-input",
+        help="For a reward model: as a chat, or prompt and answer as a pair of texts; by default as its template says.",
+    ),
 ]
 
 
@@ -41,11 +47,14 @@ def judge(
     model: JudgeModelOption = None,
     reads: JudgeInputOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="JSONL to write, a line a verdict; SAMPLES.JUDGE.jsonl by default.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="JSONL to write, one verdict a line; SAMPLES.JUDGE.jsonl by default."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Give win rates of sampled answers by a judge, "longer" beside it. Exit code 10 where verdicts are missing: run it again."""
+    """Give win rates of sampled answers by a judge, with what length alone would win. Exits with 10 where verdicts are missing."""
     from dpo_cli.errors import DataError
     from dpo_cli.evaluate.frontier import FRONTIER, add_points, points_of
     from dpo_cli.evaluate.judges import open_judge

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption
+
 if TYPE_CHECKING:
     from dpo_cli.evaluate.ledger import Ledger
 
 
 def ledger(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that was trained with train.ledger=true.")],
-    show: Annotated[int, typer.Option(min=0, help="Pairs a list.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run that was trained with train.ledger=true.")
+    ],
+    show: Annotated[int, typer.Option(metavar="N", min=0, help="Pairs to print of each kind.")] = 10,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show what a run says of its training pairs: labels that look turned over, the hardest pairs, those that were right and are wrong now."""
+    """Show the training pairs whose labels look turned over, the hardest ones, and those that were right and are wrong now."""
     from dpo_cli.cli.columns import table, width
     from dpo_cli.evaluate.ledger import FOLDER, SUSPECTS, read_ledger
 

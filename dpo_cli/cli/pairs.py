@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption
 from dpo_cli.cli.judge import (
     VERDICTS_MISSING,
     JudgeInputOption,
@@ -25,15 +26,19 @@ def pairs(
     model: JudgeModelOption = None,
     reads: JudgeInputOption = None,
     take: Annotated[
-        Literal["best-worst", "all"], typer.Option(help="The best against the worst, or each two.")
+        Literal["best-worst", "all"],
+        typer.Option(help="Of each prompt: the best against the worst, or every two."),
     ] = "best-worst",
     min_gap: Annotated[
-        float, typer.Option(min=0, help="Least difference of ratings, in the judge's unit.")
+        float,
+        typer.Option(
+            metavar="X", min=0, help="Leave out pairs whose ratings differ by less, in the judge's unit."
+        ),
     ] = 0.0,
-    out: Annotated[Path, typer.Option(help="JSONL to write.")] = Path("pairs.jsonl"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="JSONL to write.")] = Path("pairs.jsonl"),
+    as_json: JsonOption = False,
 ) -> None:
-    """Make preference pairs of a model's sampled answers to each prompt, as a judge rates them. Exit code 10 where verdicts are missing."""
+    """Make preference pairs of sampled answers, as a judge rates them. Exits with 10 where verdicts are missing."""
     from dpo_cli.errors import DataError
     from dpo_cli.evaluate.judges import open_judge
     from dpo_cli.evaluate.preferences import groups_of, pairs_of, preference, ratings

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument
 from dpo_cli.cli.files import ColumnOption, FormatOption, LabelOption
 
 if TYPE_CHECKING:
@@ -19,20 +20,20 @@ SEPARATOR = "\u2502"
 
 def peek(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE|FILE", help="Recipe, or with --model a data file.")
+        str, typer.Argument(metavar="RECIPE|FILE", help="Recipe, or a data file with --model.")
     ],
-    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `train.seed=1`.")] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Rows to print.")] = 3,
-    row: Annotated[str | None, typer.Option(help="FILE:LINE of one row.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    overrides: OverridesArgument = None,
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="Rows to print.")] = 3,
+    row: Annotated[str | None, typer.Option(metavar="FILE:LINE", help="Print this row only.")] = None,
+    as_json: JsonOption = False,
     model: Annotated[
-        str | None, typer.Option("--model", help="For a data file: folder or hub id of a model.")
+        str | None, typer.Option(metavar="MODEL", help="For a data file: folder or hub id of a model.")
     ] = None,
     layout: FormatOption = "auto",
     columns: ColumnOption = None,
     labels: LabelOption = None,
 ) -> None:
-    """Print rows token by token: what is prompt, what is context, what is scored, and the prompt as a server sends it."""
+    """Print training rows token by token: which are prompt, context or scored, and the prompt as a server sends it."""
     from dpo_cli.cli.check import pair_facts, print_rows, read_data
     from dpo_cli.cli.files import first_rows, infer_files
     from dpo_cli.data.encode import Encoder

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Annotated
 
-import typer
-
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument, RecipeArgument
 from dpo_cli.errors import Stopped
 
 
 def precompute_ref(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="KEY=VALUE, as in `data.max_length=512`.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end.")] = False,
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Score the recipe's rows with its reference, once, for all runs; what is there already is not scored again."""
+    """Score a recipe's rows with its reference, once for all runs; only what is missing is scored. `dpo train` does it too."""
     from dpo_cli.cli import here
     from dpo_cli.recipe.load import load
 

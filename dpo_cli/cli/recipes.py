@@ -10,11 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument, RecipeArgument
+
 app = typer.Typer(help="List, show and copy recipes; print their JSON schema.", no_args_is_help=True)
-
-RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-
 
 MEMORY_NOTE = (
     "memory: fp32 weights, gradients and AdamW's moments of all weights, or of the adapter beside bf16 weights; what it fits has room"
@@ -25,7 +23,7 @@ MEMORY_NOTE = (
 
 @app.command("ls")
 def list_recipes(as_json: JsonOption = False) -> None:
-    """List the shipped recipes. With method, data, memory, paper and what each is for."""
+    """List the shipped recipes with method, data, memory, paper and what each is for."""
     from dpo_cli.cli.columns import table, width, wrapped
     from dpo_cli.recipe.find import shipped
 
@@ -74,13 +72,13 @@ def _facts(name: str, path: Path) -> dict[str, Any]:
 @app.command()
 def show(
     recipe: RecipeArgument,
-    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `train.seed=1`.")] = None,
+    overrides: OverridesArgument = None,
     as_json: JsonOption = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Only what differs from the defaults, and why.")
+        bool, typer.Option("--diff", help="Print only what differs from the defaults, and who set it.")
     ] = False,
 ) -> None:
-    """Print the resolved recipe. Every key, with parents and overrides applied."""
+    """Print every key of a recipe, with parents and overrides applied."""
     from dpo_cli.recipe.describe import changed, to_yaml
     from dpo_cli.recipe.load import load
 
@@ -103,7 +101,7 @@ def copy(
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="File or folder to write.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite DEST.")] = False,
 ) -> None:
-    """Copy a recipe to edit. Its relative paths become absolute, so that it works where it lands."""
+    """Copy a recipe to edit; its relative paths are made absolute, so that it works where it lands."""
     from dpo_cli.errors import RecipeError
     from dpo_cli.recipe.find import find
     from dpo_cli.recipe.relocate import relocated
@@ -120,7 +118,7 @@ def copy(
 
 @app.command()
 def schema() -> None:
-    """Print the JSON schema for editors."""
+    """Print the JSON schema of recipes, for editors."""
     from dpo_cli.recipe.json_schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))

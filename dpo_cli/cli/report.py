@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write `report.html` of runs: result, health, curves, answers, data, cost, recipe. It opens without a network."""
+    """Write report.html of runs again: result, health, curves, answers, data, cost and recipe in one file."""
     from dpo_cli.train.report import write_report
 
     written = [write_report(run) for run in runs]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption
+
 if TYPE_CHECKING:
     from dpo_cli.train.results import RunState
 
@@ -16,8 +18,10 @@ SILENT_S = 1800
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the run folders lie.")] = Path(
+        "runs"
+    ),
+    as_json: JsonOption = False,
 ) -> None:
     """List run folders: state, step, time left, held-out accuracy with its interval, exit code; the latest first."""
     from dpo_cli.cli.columns import table, width

@@ -9,37 +9,47 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument, SeedOption, TargetArgument
+
 SHOWN = 3
 """Prompts whose answers are printed."""
 
 
 def sample(
-    model: Annotated[
-        str, typer.Argument(metavar="RUN|MODEL|RECIPE", help="Run folder, model folder, hub id or recipe.")
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="KEY=VALUE, as in `data.eval=[{path: pairs.jsonl}]`.")
-    ] = None,
+    model: TargetArgument,
+    overrides: OverridesArgument = None,
     reference: Annotated[
-        str | None, typer.Option(help="What answers beside it; `none`: nothing. A run has its own.")
+        str | None,
+        typer.Option(metavar="MODEL", help="What answers beside it; `none` for nothing. A run has its own."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="JSONL, a `prompt` a line (and `chosen`); else the held-out rows.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSONL with a `prompt` in each row (`chosen` too, if you have it); by default the held-out rows.",
+        ),
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Answers a prompt and temperature.")] = 1,
-    temperature: Annotated[str, typer.Option(help="One or several, as in 0,0.7,1.")] = "1",
-    limit: Annotated[int, typer.Option(min=0, help="Prompts; 0: all.")] = 100,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Cut an answer after so many.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
+    n: Annotated[
+        int, typer.Option("--n", metavar="N", min=1, help="Answers for each prompt and temperature.")
+    ] = 1,
+    temperature: Annotated[
+        str, typer.Option(metavar="T,T", help="One or several, as in 0,0.7,1; 0 is greedy.")
+    ] = "1",
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="How many prompts; 0 for all.")] = 100,
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Longest answer, in tokens.")] = 128,
+    seed: SeedOption = 0,
     engine: Annotated[
-        Literal["transformers", "vllm"], typer.Option(help="What generates; vllm where it is installed.")
+        Literal["transformers", "vllm"], typer.Option(help="What generates; vllm has to be installed.")
     ] = "transformers",
     out: Annotated[
-        Path | None, typer.Option(help="JSONL to write; RUN/samples.jsonl, or samples.jsonl here.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="JSONL to write; by default RUN/samples.jsonl, or samples.jsonl here."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Sample answers from a model and its reference, side by side: length, end token, repetition, KL. Goes on where it stopped."""
+    """Sample answers from a model and its reference, side by side, with length, repetition and KL. Goes on where it stopped."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
     from dpo_cli.evaluate.samples import figures
     from dpo_cli.metrics import terminal

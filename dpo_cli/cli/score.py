@@ -9,20 +9,29 @@ from typing import Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import OverridesArgument
+
 
 def score(
     model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="Run folder, model folder or hub id.")],
-    file: Annotated[Path, typer.Argument(help="JSONL: rows with `prompt` and `completions`.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="KEY=VALUE, as in `method.beta=0.05`.")
-    ] = None,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="JSONL: rows with `prompt` and `completions`.")
+    ],
+    overrides: OverridesArgument = None,
     reference: Annotated[
-        str | None, typer.Option(help="What the model is compared with; a run and a reward model need none.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="What the model is compared with; a run and a reward model need none."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSONL to write; stdout by default.")] = None,
-    best: Annotated[bool, typer.Option("--best", help="Write each prompt's best completion only.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSONL to write; stdout by default.")
+    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Write only the best completion of each prompt.")
+    ] = False,
 ) -> None:
-    """Score completions: each row again, with a reward a completion, their ranking and the best. Rewards compare answers to one prompt."""
+    """Score completions by their reward and rank those of each prompt. Rewards of different prompts cannot be compared."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
     from dpo_cli.errors import StorageError
     from dpo_cli.metrics import terminal

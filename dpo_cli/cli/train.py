@@ -11,16 +11,18 @@ from typing import Annotated
 
 import typer
 
+from dpo_cli.cli.arguments import JsonOption, OverridesArgument, RecipeArgument
+
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped one.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE, as in `optim.lr=1e-6`.")] = None,
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run; load no weights, write nothing.")
+        bool, typer.Option("--dry-run", help="Only say what would run: steps, rows, folder, changed keys.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout at the end.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Align a model as the recipe says: reference, training, evaluation, saved model."""
+    """Train a model as a recipe says, measure it on held-out rows and save it. The same command again goes on where it stopped."""
     from dpo_cli import methods
     from dpo_cli.cli import here
     from dpo_cli.recipe.load import load
