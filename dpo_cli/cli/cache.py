@@ -20,7 +20,7 @@ StoreOption = Annotated[
 
 @app.command("ls")
 def list_namespaces(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List the references in the store, with their completions, sizes and the runs that used them."""
+    """List the references in the store: completions, size, runs."""
     from dpo_cli.reference.inventory import namespaces
     from dpo_cli.reference.store import default_root
 
@@ -81,7 +81,7 @@ def gc(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove damaged segments and what killed writers left over a day ago, and the references that you name."""
+    """Remove damaged segments, and the references that you name. What killed writers left over a day ago goes too."""
     from dpo_cli.reference.inventory import clean
     from dpo_cli.reference.store import default_root
 

@@ -23,7 +23,7 @@ MEMORY_NOTE = (
 
 @app.command("ls")
 def list_recipes(as_json: JsonOption = False) -> None:
-    """List the shipped recipes with method, data, memory, paper and what each is for."""
+    """List the shipped recipes. With method, data, memory, paper and what each is for."""
     from dpo_cli.cli.columns import table, width, wrapped
     from dpo_cli.recipe.find import shipped
 
@@ -101,7 +101,7 @@ def copy(
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="File or folder to write.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite DEST.")] = False,
 ) -> None:
-    """Copy a recipe to edit; its relative paths are made absolute, so that it works where it lands."""
+    """Copy a recipe to edit. Its relative paths become absolute, so that it works where it lands."""
     from dpo_cli.errors import RecipeError
     from dpo_cli.recipe.find import find
     from dpo_cli.recipe.relocate import relocated

@@ -27,10 +27,12 @@ def test_help_fits_eighty_columns_and_says_what_each_parameter_is(name: str) -> 
     assert [each.name for each in parameters if not each.help] == []
 
 
-def test_what_the_list_of_commands_says_of_each_stands_on_one_line() -> None:
-    listed = text_of("").partition("Commands:")[2].partition("Example")[0].strip().splitlines()
+@pytest.mark.parametrize("group", ["", "cache", "recipes"])
+def test_what_a_list_of_commands_says_of_each_stands_whole_on_one_line(group: str) -> None:
+    listed = text_of(group).partition("Commands:")[2].partition("Example")[0].strip().splitlines()
+    below = [name.split()[-1] for name in COMMANDS if name and name.rpartition(" ")[0] == group]
 
-    assert [line.split()[0] for line in listed] == [name for name in COMMANDS if name and " " not in name]
+    assert [line.split()[0] for line in listed] == below
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
