@@ -212,9 +212,8 @@ def _is_plausible(name: str, column: str, profile: _Profile) -> bool:
     if name in ("rating_a", "rating_b", *NUMBER_COLUMNS):
         return all(value is None or as_number(word(value)) is not None or value == "" for value in values)
     if name in MEANINGS:
-        return len(profile.words[column]) < MANY or all(
-            as_number(word(value)) is not None for value in values
-        )
+        # A rating that somebody left out is still a rating: taken for no label, all answers would be imitated, the worst too.
+        return len(profile.words[column]) < MANY or not guess_labels(map(word, values))[1]
     return sum(isinstance(value, str | list | dict) for value in values) >= FITTING * len(values)
 
 
@@ -238,7 +237,9 @@ def _labels(columns: Mapping[str, str], profile: _Profile, given: Source) -> tup
     ):
         return given.labels, []
     stated = read_labels(given.labels, "FILE")
-    rest = [text for text in words if not stated.names(text)]
+    # Of very many words the first ones alone are known, which in a sorted file are the lowest; the sample is of all rows.
+    drawn = map(word, values) if len(words) >= MANY else ()
+    rest = [text for text in dict.fromkeys([*words, *drawn]) if not stated.names(text)]
     if name == "label":
         guessed, unknown = guess_labels(rest)
     else:

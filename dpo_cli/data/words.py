@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from dpo_cli.data.formats._base import Row, SkipRow
 from dpo_cli.data.reasons import Reason
@@ -185,7 +186,8 @@ def _guess_ratings(numbers: Mapping[str, float]) -> dict[str, list[str]]:
     low, high = min(numbers.values()), max(numbers.values())
     lower, upper = low + 0.4 * (high - low), low + 0.6 * (high - low)
     if len(numbers) > MANY_WORDS:
-        return {"wanted": [f">={upper:g}"], "unwanted": [f"<={lower:g}"], "neither": [f"<{upper:g}"]}
+        least, most = (f"{Decimal(f'{bound:.6g}'):f}" for bound in (upper, lower))  # `BOUND` has no exponent
+        return {"wanted": [f">={least}"], "unwanted": [f"<={most}"], "neither": [f"<{least}"]}
     order = sorted(numbers, key=lambda text: numbers[text])
     return {
         "wanted": [text for text in order if numbers[text] >= upper],

@@ -212,3 +212,25 @@ def test_a_column_that_is_not_there_is_told(tmp_path):
         DataError, match=r"no \"frage\"; found \['chosen', 'prompt', 'rejected'\]\. Fix: --column prompt=NAME"
     ):
         look(tmp_path, [{"prompt": Q, "chosen": A, "rejected": B}], columns={"prompt": "frage"})
+
+
+def rated(n, rate):
+    return [{"prompt": f"{Q} {i}", "completion": A, "score": rate(i)} for i in range(n)]
+
+
+def test_ratings_with_holes_are_labels_and_not_answers_to_imitate(tmp_path):
+    found = look(tmp_path, rated(600, lambda i: i / 599 if i % 7 else None))
+    assert found.source.labels["neither"][-1] == "null"
+    assert (found.format.name, found.dropped.keys()) == ("labelled", {"neither wanted nor unwanted"})
+
+
+def test_the_range_of_ratings_is_that_of_all_rows_not_of_the_first(tmp_path):
+    found = look(tmp_path, rated(1000, lambda i: i / 10))
+    assert float(found.source.labels["wanted"][0].removeprefix(">=")) == pytest.approx(60, abs=2)
+    assert float(found.source.labels["unwanted"][0].removeprefix("<=")) == pytest.approx(40, abs=2)
+
+
+def test_bounds_of_large_ratings_are_read_as_bounds(tmp_path):
+    found = look(tmp_path, rated(101, lambda i: i * 100_000))
+    assert found.source.labels["wanted"] == [">=6000000"]
+    assert found.kept == 82
