@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -163,13 +164,14 @@ def _no_layout(layouts: Sequence[Format], profile: _Profile, given: Source) -> D
         (layout, [name for name in layout.columns if not _options(name, profile, given, ())])
         for layout in layouts
     ]
-    if all(len(names) == len(layout.columns) for layout, names in lacking):
+    near = [(layout, names) for layout, names in lacking if len(names) < len(layout.columns)]
+    if not near and given.format == "auto":
         what = (
             f"no column has a known name (a table's first line holds them); found {_shortened(profile.words)}"
         )
         fix = "--column prompt=NAME --column chosen=NAME --column rejected=NAME"
         return DataError([Problem(given.path, what, fix)])
-    layout, names = min(lacking, key=lambda it: (len(it[1]), -len(it[0].columns), not it[0].is_text))
+    layout, names = min(near or lacking, key=lambda it: (len(it[1]), -len(it[0].columns), not it[0].is_text))
     what = f"no column for {', '.join(names)} of {layout.name}; found {_shortened(profile.words)}"
     return DataError([Problem(given.path, what, " ".join(f"--column {name}=NAME" for name in names))])
 
@@ -188,22 +190,36 @@ def _candidate(layout: Format, profile: _Profile, given: Source) -> _Candidate |
         if len(options) > 1 and name in layout.columns:
             in_doubt |= set(options)
             told = " or ".join(repr(option) for option in options)
-            doubt = doubt or Problem(given.path, f"the {name} may be {told}", f"--column {name}={options[0]}")
+            doubt = doubt or Problem(given.path, f"the {name} may be {told}", _column(name, options[0]))
     labels, unknown = _labels(columns, profile, given)
     if unknown:
         words = Counter({text: profile.words[columns[_judging(columns)]][text] for text in unknown})
         what = f"'{columns[_judging(columns)]}' holds words that are not understood: {counted(words)}"
-        doubt = doubt or Problem(given.path, what, f"--label {_FIXES[_judging(columns)]}={unknown[0]}")
+        doubt = doubt or Problem(given.path, what, _naming(unknown, labels, _judging(columns)))
     uses = frozenset(in_doubt | set(columns.values()))
     return _Candidate(layout, columns, labels, uses, _fits(layout, columns, labels, profile), doubt)
 
 
+def _column(name: str, column: str) -> str:
+    """Give the option that names a column, as a shell takes it."""
+    return f"--column {shlex.quote(f'{name}={column}')}"
+
+
+def _naming(unknown: Sequence[str], labels: Labels, name: str) -> str:
+    """Give the options that name words: of a single odd one what nothing else means, of several only how."""
+    open_ones = [meaning for meaning in MEANINGS[name] if meaning not in labels]
+    likely = shlex.quote(f"{[*open_ones, _FIXES[name]][0]}={unknown[0]}")
+    if labels and len(unknown) == 1:
+        return f"--label {likely}"
+    return f"for each --label MEANING=WORD ({', '.join(MEANINGS[name])}), as in --label {likely}"
+
+
 def _options(name: str, profile: _Profile, given: Source, taken: Iterable[str]) -> list[str]:
-    """Give the columns that may be what a format calls `name`, sorted."""
+    """Give the columns that may be what a format calls `name`, the likeliest first."""
     if name in given.columns:
         return [given.columns[name]]
     free = profile.words.keys() - set(taken) - set(given.columns.values())
-    return sorted(column for column in columns_for(name, free) if _is_plausible(name, column, profile))
+    return [column for column in columns_for(name, free) if _is_plausible(name, column, profile)]
 
 
 def _is_plausible(name: str, column: str, profile: _Profile) -> bool:
@@ -243,7 +259,10 @@ def _labels(columns: Mapping[str, str], profile: _Profile, given: Source) -> tup
     if name == "label":
         guessed, unknown = guess_labels(rest)
     else:
-        guessed, unknown = guess_winner(rest, (columns.get("answer_a", ""), columns.get("answer_b", "")))
+        told_apart = [text for key in ("a", "b") for text in given.labels.get(key, ())]
+        guessed, unknown = guess_winner(
+            rest, (columns.get("answer_a", ""), columns.get("answer_b", "")), told_apart
+        )
     both = {key: [*given.labels.get(key, []), *guessed.get(key, [])] for key in MEANINGS[name]}
     return {key: words for key, words in both.items() if words}, unknown
 

@@ -15,14 +15,14 @@ NAMES = {
     "answer_a": "response_a output_a completion_a text_a option_a candidate_a a answer1 answer_1 response1 response_1 output1 output_1 "
     "completion1 completion_1 left first response_0 output_0",
     "answer_b": "response_b output_b completion_b text_b option_b candidate_b b answer2 answer_2 response2 response_2 output2 output_2 "
-    "completion2 completion_2 right second",
+    "completion2 completion_2 right second response_1 output_1",
     "winner": "preferred preference choice better best label verdict vote selected picked winning",
-    "rating_a": "score_a score1 score_1 rating1 rating_1 stars_a",
-    "rating_b": "score_b score2 score_2 rating2 rating_2 stars_b",
+    "rating_a": "score_a score1 score_1 rating1 rating_1 stars_a score_0 rating_0",
+    "rating_b": "score_b score2 score_2 rating2 rating_2 stars_b score_1 rating_1",
     "label": "thumb thumbs rating ratings feedback score stars vote reaction kto_tag helpful liked is_good thumbs_up sentiment verdict",
     "completions": "responses answers outputs candidates replies ranking ranked ranked_responses generations",
     "ratings": "scores ranks_scores stars rating score",
-    "messages": "conversation dialog dialogue chat turns",
+    "messages": "conversation conversations dialog dialogue chat turns",
     "conversations": "conversation dialog dialogue chat turns messages",
     "instruction": "prompt question query",
     "input": "",
@@ -41,11 +41,17 @@ NAMES = {
 
 
 def columns_for(name: str, found: Collection[str]) -> list[str]:
-    """Give the columns that may be what a format calls `name`: that one if it is there, else all with another known name."""
+    """Give the columns that may be what a format calls `name`: that one if it is there, else all with another known name, the commonest
+    first.
+    """
     if name in found:
         return [name]
-    others = set(NAMES[name].split())
-    return [column for column in found if plain(column) in {name, *others}]
+    order = [name, *NAMES[name].split()]
+    known = sorted(
+        (column for column in found if plain(column) in order), key=lambda it: (order.index(plain(it)), it)
+    )
+    # Where answers are counted from 0, response_1 is the second of them.
+    return [column for column in known if plain(column).endswith("_0")] or known
 
 
 def plain(column: str) -> str:

@@ -149,17 +149,22 @@ def guess_labels(words: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]
     return _sorted_into(found, tables)
 
 
-def guess_winner(words: Iterable[str], names: tuple[str, str]) -> tuple[dict[str, list[str]], list[str]]:
+def guess_winner(
+    words: Iterable[str], names: tuple[str, str], stated: Iterable[str] = ()
+) -> tuple[dict[str, list[str]], list[str]]:
     """Give `labels` for the words of a winner column, and the words that nobody could place.
 
     Args:
         words: what stands in the column.
         names: what the file calls the columns of the two answers.
+        stated: words that are known to name an answer: of numbers the others are then counted with them.
     """
     found = list(words)
-    numbers = {number for text in found if (number := as_number(text)) is not None}
+    numbers = {number for text in (*found, *stated) if (number := as_number(text)) is not None}
     # 1 alone may be the first or the second: only what stands beside it tells.
     first, second = ("1", "2") if numbers == {1.0, 2.0} else ("0", "1") if numbers == {0.0, 1.0} else ("", "")
+    if first == "0" and names[0].endswith("1"):
+        first = second = ""  # the 1 of response_1 and response_2, or the second of them
     tables = {
         "a": f"{_A}|{names[0].casefold()}|{first or 'a'}",
         "b": f"{_B}|{names[1].casefold()}|{second or 'b'}",

@@ -157,12 +157,12 @@ def test_messages_in_cells_of_a_table(tmp_path):
     [
         (
             {"question": Q, "instruction": Q, "chosen": A, "rejected": B},
-            "the prompt may be 'instruction' or 'question'. Fix: --column prompt=instruction",
+            "the prompt may be 'question' or 'instruction'. Fix: --column prompt=question",
             {"columns": {"prompt": "question"}},
         ),
         (
             {"prompt": Q, "response": A, "rating": 5, "thumb": "up"},
-            "the label may be 'rating' or 'thumb'. Fix: --column label=rating",
+            "the label may be 'thumb' or 'rating'. Fix: --column label=thumb",
             {"columns": {"label": "thumb"}},
         ),
         (
@@ -174,6 +174,36 @@ def test_messages_in_cells_of_a_table(tmp_path):
             {"text": A, "label": 1},
             "no layout fits, plain_text comes nearest; found ['label', 'text']. Fix: --format plain_text",
             {"format": "plain_text"},
+        ),
+        (
+            {"User Message": Q, "context": Q, "chosen": A, "rejected": B},
+            "the prompt may be 'User Message' or 'context'. Fix: --column 'prompt=User Message'",
+            {"columns": {"prompt": "User Message"}},
+        ),
+        (
+            {"instruction": Q, "input": "", "chosen": A, "rejected": B},
+            "the prompt may be 'instruction' or 'input'. Fix: --column prompt=instruction",
+            {"columns": {"prompt": "instruction"}},
+        ),
+        (
+            {"prompt": Q, "answer_a": A, "answer_b": B, "winner": "not so sure"},
+            "Fix: for each --label MEANING=WORD (a, b, tie), as in --label 'a=not so sure'",
+            {"labels": {"a": ["not so sure"]}},
+        ),
+        (
+            {"prompt": Q, "response_1": A, "response_2": B, "choice": 1},
+            """'choice' holds words that are not understood: "1" (3).""",
+            {"labels": {"a": ["1"]}},
+        ),
+        (
+            {"prompt": Q, "answer_a": A, "answer_b": B, "safer": 1},
+            "no column for winner of winner; found ['answer_a', 'answer_b', 'prompt', 'safer']. Fix: --column winner=NAME",
+            {"columns": {"winner": "safer"}, "labels": {"b": ["1"]}},
+        ),
+        (
+            {"history": Q, "ref A": A, "ref B": B, "score_a": 3, "score_b": 5},
+            "no column for prompt, answer_a, answer_b of rated_pair;",
+            {"columns": {"prompt": "history", "answer_a": "ref A", "answer_b": "ref B"}},
         ),
         (
             {"prompt": Q, "chosen": A, "loser_text": B},
@@ -188,6 +218,34 @@ def test_what_may_be_two_things_is_asked_and_the_answer_taken(tmp_path, row, tol
     assert told in str(error.value)
     assert len(error.value.problems) == 1
     assert look(tmp_path, [row] * 3, **given).kept == 3
+
+
+def test_answers_are_counted_from_0_or_from_1(tmp_path):
+    row = {"prompt": Q, "response_0": A, "response_1": B}
+    found = look(tmp_path, [{**row, "preference": n} for n in (0, 1)])
+    assert found.source.columns == {
+        "answer_a": "response_0",
+        "answer_b": "response_1",
+        "winner": "preference",
+    }
+    row = {"prompt": Q, "response_2": B, "response_1": A}
+    found = look(tmp_path, [{**row, "preference": n} for n in (1, 2)])
+    assert found.source.columns == {
+        "answer_a": "response_1",
+        "answer_b": "response_2",
+        "winner": "preference",
+    }
+    with pytest.raises(DataError, match=r'not understood: "[01]" \(1\), "[01]" \(1\)'):
+        look(tmp_path, [{**row, "preference": n} for n in (0, 1)])
+
+
+def test_a_number_that_is_stated_counts_in_what_the_others_mean(tmp_path):
+    rows = [{"prompt": Q, "answer_a": A, "answer_b": B, "winner": n} for n in (0, 1, 2)]
+    with pytest.raises(DataError, match=r'understood: "1" \(1\), "2" \(1\)\. Fix: for each .* --label b=1$'):
+        look(tmp_path, rows, labels={"a": ["0"]})
+    with pytest.raises(DataError, match=r'understood: "2" \(1\)\. Fix: --label tie=2$'):
+        look(tmp_path, rows, labels={"a": ["0"], "b": ["1"]})
+    assert look(tmp_path, rows, labels={"tie": ["0"]}).source.labels == {"a": ["1"], "b": ["2"], "tie": ["0"]}
 
 
 def test_a_few_bad_rows_are_named_not_taken_for_another_layout(tmp_path):
