@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from dpo_cli.data import formats
 from dpo_cli.data.detect import Reading, check_names
-from dpo_cli.data.formats._base import NUMBER_COLUMNS, SIDE_COLUMNS, Format, Row, SkipRow, is_label
+from dpo_cli.data.formats._base import NUMBER_COLUMNS, SIDE_COLUMNS, Format, SkipRow, is_label
 from dpo_cli.data.formats.winner import WORDS
-from dpo_cli.data.names import columns_for
+from dpo_cli.data.names import columns_for, may_order
 from dpo_cli.data.parse import parse_rows
+from dpo_cli.data.profile import MANY, Profile, look_at
 from dpo_cli.data.read import read_source
-from dpo_cli.data.rows import Problems, Rows
+from dpo_cli.data.rows import Problems
 from dpo_cli.data.words import (
     MEANINGS,
     Labels,
@@ -31,8 +31,6 @@ from dpo_cli.data.words import (
 from dpo_cli.errors import DataError, Problem
 from dpo_cli.recipe.schema import Source
 
-SAMPLED = 256
-MANY = 256
 FITTING = 0.9
 """Share of the sampled rows that must have a layout for it to be the file's; the others are told row by row."""
 _FIXES = {"label": "neither", "winner": "tie"}
@@ -63,16 +61,6 @@ class Inferred:
         return facts
 
 
-@dataclass
-class _Profile:
-    """What one pass over a file shows of its columns."""
-
-    n: int = 0
-    words: dict[str, Counter[str]] = field(default_factory=dict)
-    """Column -> its values as words, as many different ones as labels may have."""
-    sample: list[Row] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class _Candidate:
     """A layout that a file may have."""
@@ -99,7 +87,7 @@ def infer(given: Source) -> Inferred:
     problems, key = Problems(), "data.train[0]"
     check_names(given.columns, key)
     rows = read_source(given, key, problems)
-    profile = _look(rows)
+    profile = look_at(rows)
     problems.raise_any()
     if not profile.n:
         raise DataError.of(given.path, "0 usable rows: the file holds none", "check the path")
@@ -122,25 +110,7 @@ def infer(given: Source) -> Inferred:
     return Inferred(source, parsed.format, parsed.rows, parsed.rows - sum(dropped.values()), dropped, unused)
 
 
-def _look(rows: Rows) -> _Profile:
-    profile, draw = _Profile(), random.Random(0)
-    for values, _ in rows:
-        profile.n += 1
-        for column, value in values.items():
-            words = profile.words.setdefault(column, Counter())
-            text = word(
-                value[:80] if isinstance(value, str) else "" if isinstance(value, list | dict) else value
-            )
-            if text in words or len(words) < MANY:
-                words[text] += 1
-        if len(profile.sample) < SAMPLED:
-            profile.sample.append(values)
-        elif (at := draw.randrange(profile.n)) < SAMPLED:
-            profile.sample[at] = values
-    return profile
-
-
-def _choose(profile: _Profile, given: Source) -> _Candidate:
+def _choose(profile: Profile, given: Source) -> _Candidate:
     """Give the layout that reads most of the file's columns; refuse to guess between two that read different ones."""
     names = formats.names() if given.format == "auto" else [formats.get(given.format).name]
     complete = [c for name in names if (c := _candidate(formats.get(name), profile, given)) is not None]
@@ -158,7 +128,7 @@ def _choose(profile: _Profile, given: Source) -> _Candidate:
     return chosen
 
 
-def _no_layout(layouts: Sequence[Format], profile: _Profile, given: Source) -> DataError:
+def _no_layout(layouts: Sequence[Format], profile: Profile, given: Source) -> DataError:
     """Build the error that names what the nearest layout lacks."""
     lacking = [
         (layout, [name for name in layout.columns if not _options(name, profile, given, ())])
@@ -176,7 +146,7 @@ def _no_layout(layouts: Sequence[Format], profile: _Profile, given: Source) -> D
     return DataError([Problem(given.path, what, " ".join(f"--column {name}=NAME" for name in names))])
 
 
-def _candidate(layout: Format, profile: _Profile, given: Source) -> _Candidate | None:
+def _candidate(layout: Format, profile: Profile, given: Source) -> _Candidate | None:
     """Give how a layout would read the file; None where it lacks a column."""
     columns, doubt, in_doubt = dict[str, str](), None, set[str]()
     for name in (*layout.columns, *SIDE_COLUMNS):
@@ -191,6 +161,13 @@ def _candidate(layout: Format, profile: _Profile, given: Source) -> _Candidate |
             in_doubt |= set(options)
             told = " or ".join(repr(option) for option in options)
             doubt = doubt or Problem(given.path, f"the {name} may be {told}", _column(name, options[0]))
+    rival = _rival(columns, profile) if layout.name == "ranking" and given.format == "auto" else None
+    if rival is not None:
+        what = f"the first of {columns['completions']!r} would be the best, but {rival!r} may say otherwise"
+        fix = "--format ranking if the first is the best"
+        if isinstance(profile.sample[0][rival], list):
+            fix += f", {_column('ratings', rival)} if the one with the highest number is"
+        doubt = doubt or Problem(given.path, what, fix)
     labels, unknown = _labels(columns, profile, given)
     if unknown:
         words = Counter({text: profile.words[columns[_judging(columns)]][text] for text in unknown})
@@ -198,6 +175,17 @@ def _candidate(layout: Format, profile: _Profile, given: Source) -> _Candidate |
         doubt = doubt or Problem(given.path, what, _naming(unknown, labels, _judging(columns)))
     uses = frozenset(in_doubt | set(columns.values()))
     return _Candidate(layout, columns, labels, uses, _fits(layout, columns, labels, profile), doubt)
+
+
+def _rival(columns: Mapping[str, str], profile: Profile) -> str | None:
+    """Give a column that may rank the completions in another order than they stand in."""
+    answers = columns["completions"]
+    rivals = (
+        column
+        for column in sorted(profile.words.keys() - columns.values())
+        if all(may_order(column, row.get(column), row.get(answers)) for row in profile.sample)
+    )
+    return next(rivals, None)
 
 
 def _column(name: str, column: str) -> str:
@@ -214,7 +202,7 @@ def _naming(unknown: Sequence[str], labels: Labels, name: str) -> str:
     return f"for each --label MEANING=WORD ({', '.join(MEANINGS[name])}), as in --label {likely}"
 
 
-def _options(name: str, profile: _Profile, given: Source, taken: Iterable[str]) -> list[str]:
+def _options(name: str, profile: Profile, given: Source, taken: Iterable[str]) -> list[str]:
     """Give the columns that may be what a format calls `name`, the likeliest first."""
     if name in given.columns:
         return [given.columns[name]]
@@ -222,7 +210,7 @@ def _options(name: str, profile: _Profile, given: Source, taken: Iterable[str]) 
     return [column for column in columns_for(name, free) if _is_plausible(name, column, profile)]
 
 
-def _is_plausible(name: str, column: str, profile: _Profile) -> bool:
+def _is_plausible(name: str, column: str, profile: Profile) -> bool:
     """Say whether a column's values are of the kind that `name` has: words, numbers, or text and messages."""
     values = [row.get(column) for row in profile.sample]
     if name in ("rating_a", "rating_b", *NUMBER_COLUMNS):
@@ -238,7 +226,7 @@ def _judging(columns: Mapping[str, str]) -> str:
     return next((name for name in MEANINGS if name in columns), "")
 
 
-def _labels(columns: Mapping[str, str], profile: _Profile, given: Source) -> tuple[Labels, list[str]]:
+def _labels(columns: Mapping[str, str], profile: Profile, given: Source) -> tuple[Labels, list[str]]:
     """Give the `labels` for a layout's words, the given ones among them, and the words that nobody could place; none where a
     format takes them as they are.
     """
@@ -267,7 +255,7 @@ def _labels(columns: Mapping[str, str], profile: _Profile, given: Source) -> tup
     return {key: words for key, words in both.items() if words}, unknown
 
 
-def _fits(layout: Format, columns: Mapping[str, str], labels: Labels, profile: _Profile) -> bool:
+def _fits(layout: Format, columns: Mapping[str, str], labels: Labels, profile: Profile) -> bool:
     reading = Reading(layout, True, columns, read_labels(labels, "FILE"))
     fitting = judged = 0
     for row in profile.sample:

@@ -39,6 +39,20 @@ NAMES = {
 }
 """A format's column -> other names, without case, spaces or dashes."""
 
+JUDGES = {
+    "winner",
+    "chosen",
+    "best",
+    "better",
+    "choice",
+    "preferred",
+    "preference",
+    "selected",
+    "rank",
+    "ranks",
+}
+"""Words in the name of a column that says which of several completions is better."""
+
 
 def columns_for(name: str, found: Collection[str]) -> list[str]:
     """Give the columns that may be what a format calls `name`: that one if it is there, else all with another known name, the commonest
@@ -52,6 +66,14 @@ def columns_for(name: str, found: Collection[str]) -> list[str]:
     )
     # Where answers are counted from 0, response_1 is the second of them.
     return [column for column in known if plain(column).endswith("_0")] or known
+
+
+def may_order(column: str, value: object, completions: object) -> bool:
+    """Say whether a row's column may say which of its completions is better: as many numbers, or one thing under such a name."""
+    if not isinstance(value, list):
+        return value is not None and bool(JUDGES & set(plain(column).split("_")))
+    is_one_each = isinstance(completions, list) and len(value) == len(completions)
+    return is_one_each and all(isinstance(it, int | float) for it in value)
 
 
 def plain(column: str) -> str:

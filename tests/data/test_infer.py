@@ -176,6 +176,17 @@ def test_messages_in_cells_of_a_table(tmp_path):
             {"format": "plain_text"},
         ),
         (
+            {"prompt": Q, "responses": [B, A], "my ranks": [2, 1]},
+            "the first of 'responses' would be the best, but 'my ranks' may say otherwise. Fix: --format ranking if the first is the best, "
+            "--column 'ratings=my ranks' if the one with the highest number is",
+            {"columns": {"ratings": "my ranks"}},
+        ),
+        (
+            {"prompt": Q, "responses": [B, A], "best_index": 1, "id": 7, "embedding": [0.1, 0.2, 0.3]},
+            "'best_index' may say otherwise. Fix: --format ranking if the first is the best",
+            {"format": "ranking"},
+        ),
+        (
             {"User Message": Q, "context": Q, "chosen": A, "rejected": B},
             "the prompt may be 'User Message' or 'context'. Fix: --column 'prompt=User Message'",
             {"columns": {"prompt": "User Message"}},
