@@ -22,7 +22,7 @@ from dpo_cli.data.relations import (
 from dpo_cli.data.tokenizer import Vocabulary
 from dpo_cli.data.wording import contents, is_refusal, nearly_same, opening, template_fault
 from dpo_cli.metrics.progress import progress
-from dpo_cli.types import Example
+from dpo_cli.types import Example, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -154,7 +154,9 @@ def audit(
     with progress("auditing", len(examples)) as advance:
         for i, example in enumerate(examples):
             rows.append(keyed(example, is_held_out=i >= len(train)))
-            if len(example.completions) == 2 and nearly_same(*example.completions):
+            if any(
+                _hardly_differ(example.completions[j], example.completions[k]) for j, k in rows[-1].better
+            ):
                 near[example.source] = None
             if example.margin is not None and example.margin < 0:
                 negative[example.source] = None
@@ -174,10 +176,10 @@ def audit(
 
 def audit_data(data: Data, tokenizer: PreTrainedTokenizerBase) -> Audit:
     """Give what is wrong with a recipe's rows, those included that were dropped when they were read or tokenised."""
-    # A row stands in an epoch once for each pass and each of its completions.
-    train = {id(row.example): row.example for row in data.train_rows}
-    held_out = [row.example for row in (*data.eval_rows, *data.test_rows)]
-    found = audit([*train.values()], held_out, Vocabulary(tokenizer).spells_control)
+    # A row of a file stands in an epoch once for each pass, each of its completions, and each of its pairs.
+    train = {id(row.stated): row.stated for row in data.train_rows}
+    held_out = {id(row.stated): row.stated for row in (*data.eval_rows, *data.test_rows)}
+    found = audit([*train.values()], [*held_out.values()], Vocabulary(tokenizer).spells_control)
     for source in data.report.sources:
         found.findings[:0] = dropped(source.dropped, source.first)
     return found
@@ -190,6 +192,11 @@ def dropped(counts: Mapping[str, int], first: Mapping[str, str]) -> list[Finding
         for reason in FAULTS
         if counts.get(reason)
     ]
+
+
+def _hardly_differ(better: Text, worse: Text) -> bool:
+    """Say whether a preference turns on hardly a word; of equal texts in a ranking none is preferred."""
+    return better != worse and nearly_same(better, worse)
 
 
 def _between(rows: Sequence[Keyed]) -> list[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,8 +49,10 @@ class DataRow:
     """Digest of the prompt: rows of one prompt belong together in intervals and splits."""
     notes: Note
     """What was done to fit it."""
+    stated: Example
+    """What its row in the file says: `example`, or the ranking that this is a pair of."""
     ranking: TokenGroup | None = None
-    """The ranking that the pair is of, for a method that eats rankings."""
+    """That ranking, for a method that eats rankings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +185,7 @@ def _rows(example: Example, encoded: Encoded, source: Source, kind: DataKind) ->
     key, ratings, rows = prompt_key(example), example.ratings, list[DataRow]()
     if len(group.completions) < 3 and ratings is None:
         group = replace(group, label=example.label, margin=example.margin)
-        return [DataRow(example, group, source.path, key, notes)]
+        return [DataRow(example, group, source.path, key, notes, example)]
     ranking = strict_ranking(group, ratings, source.min_gap) if kind == "rankings" else None
     for better, worse in pairs_of_ranking(len(group.completions), kind, source.pairs):
         gap = None if ratings is None else ratings[better] - ratings[worse]
@@ -193,7 +194,8 @@ def _rows(example: Example, encoded: Encoded, source: Source, kind: DataKind) ->
             continue
         texts = (example.completions[better], example.completions[worse])
         pair = replace(example, completions=texts, margin=gap, ratings=None)
-        rows.append(DataRow(pair, group.only([better, worse], margin=gap), source.path, key, notes, ranking))
+        ids = group.only([better, worse], margin=gap)
+        rows.append(DataRow(pair, ids, source.path, key, notes, example, ranking))
     return rows
 
 
@@ -283,10 +285,10 @@ def _last_turns(data: Data) -> Data:
 def _audit(report: Report, rows: Sequence[DataRow], parts: dict[str, list[DataRow]]) -> None:
     trained = {row.prompt_key for row in parts["train"]}
     report.leaked = sum(row.prompt_key in trained for row in parts["eval"] + parts["test"])
-    pairs = Counter(pair_key(row.example) for row in rows)
-    swapped = {swapped_key(row.example) for row in rows}
-    report.contradictions = len(pairs.keys() & swapped) // 2
-    report.repeated = sum(n - 1 for n in pairs.values())
+    pairs, swapped = {pair_key(row.example) for row in rows}, {swapped_key(row.example) for row in rows}
+    report.contradictions = len(pairs & swapped) // 2
+    stated = {id(row.stated): pair_key(row.stated) for row in rows}
+    report.repeated = len(stated) - len(set(stated.values()))
 
 
 def data_digest(groups: Sequence[TokenGroup]) -> str:

@@ -11,7 +11,7 @@ from dpo_cli.data.audit import Audit, audit, audit_data
 from dpo_cli.data.clean import write_clean
 from dpo_cli.data.wording import is_refusal, nearly_same, template_fault
 from dpo_cli.recipe.schema import Source, Split
-from dpo_cli.types import Example
+from dpo_cli.types import DataKind, Diet, Example
 from tests.data.build import chat, load_rows, parse, read
 from tests.fakes import byte_tokenizer, pair_rows, write_jsonl
 
@@ -132,6 +132,21 @@ def test_a_row_that_is_seen_often_is_audited_once(tmp_path: Path) -> None:
     data = load_rows(tmp_path, pair_rows(5), source={"weight": 3.0}, split=Split(eval=0.0))
     assert len(data.train_rows) == 15
     assert found(audit_data(data, byte_tokenizer())) == {}
+
+
+@pytest.mark.parametrize("kind", ["pairs", "rankings"])
+def test_a_recipe_finds_in_rankings_what_is_found_in_their_file(tmp_path: Path, kind: DataKind) -> None:
+    orders = ["abcd", "abdc", "abcd", "abcd"]
+    rows = [
+        {"prompt": "pp" if i == 2 else "p", "completions": [f"It is {letter}" for letter in order]}
+        for i, order in enumerate(orders)
+    ]
+    rows.append({"prompt": "q", "completions": ["No.", "Yes, it is.", "yes it is", "yes it is"]})
+    data = load_rows(tmp_path, rows, diet=Diet(kind))
+    expected = {"duplicates": 1, "contradictions": 1, "nearly_same": 1}
+    assert found(audit_data(data, byte_tokenizer())) == expected
+    assert found(audit(parse(rows).examples, [])) == expected
+    assert (data.report.repeated, data.report.contradictions) == (1, 1)
 
 
 def test_labels_that_contradict_each_other_are_a_contradiction() -> None:
