@@ -190,8 +190,9 @@ def print_row(console: Console, row: DataRow, tokenizer: PreTrainedTokenizerBase
 
 def completion_names(group: TokenGroup) -> tuple[str, ...]:
     """Say what a group's completions are."""
-    if len(group.completions) == 2:
-        return ("chosen", "rejected")
+    n = len(group.completions)
+    if n > 1:
+        return ("chosen", "rejected") if n == 2 else tuple(f"place {k} of {n}" for k in range(1, n + 1))
     return ("completion" if group.label is None else "wanted" if group.label else "not wanted",)
 
 

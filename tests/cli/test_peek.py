@@ -38,6 +38,14 @@ def test_tokens_are_told_apart_and_named_by_part(recipe, capsys):
     assert "│<|im_end|>" in told
 
 
+def test_a_ranking_is_shown_whole(recipe, capsys):
+    write_jsonl(recipe.parent / "pairs.jsonl", [{"prompt": "q", "completions": ["good", "fair", "bad"]}])
+    peek(str(recipe), ["method.name=plackett_luce"], 1, None, False)
+    told = capsys.readouterr().out
+    assert told.index("place 1 of 3: ") < told.index("g│o│o│d") < told.index("f│a│i│r")
+    assert told.index("place 3 of 3: ") < told.index("b│a│d")
+
+
 def test_control_characters_and_markup_of_the_data_are_shown_not_obeyed(recipe, capsys):
     peek(str(recipe), None, 1, None, False)
     told = capsys.readouterr().out
