@@ -45,9 +45,7 @@ class Drop:
             )
 
     def line(self) -> str:
-        """Say how many rows were left out; empty without a file."""
-        if not self._path:
-            return ""
+        """Say how many rows were left out."""
         missing = len(self._wanted) - len(self._met)
         rest = f"; {missing:,} of its keys are no training row" if missing else ""
         return f"{self._n:,} training rows left out: data.drop names them{rest}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dpo_cli import methods
 from dpo_cli.data import cache
 from dpo_cli.data.drop import Drop
 from dpo_cli.data.encode import Encoder
@@ -19,7 +20,7 @@ from dpo_cli.data.read import read_source
 from dpo_cli.data.reasons import Note, Reason
 from dpo_cli.data.report import Report, SourceReport
 from dpo_cli.data.rows import Problems
-from dpo_cli.data.split import copies, pair_key, part_of, prompt_key, swapped_key
+from dpo_cli.data.split import copies, none_held_out, pair_key, part_of, prompt_key, swapped_key
 from dpo_cli.data.tokenizer import tokenizer_digest
 from dpo_cli.data.truncate import Encoded
 from dpo_cli.errors import DataError
@@ -143,9 +144,9 @@ def _parse(role: Role, key: str, source: Source, has_template: bool, problems: P
 def _check_kind(item: _Loaded, key: str, kind: DataKind, problems: Problems) -> None:
     if item.kind in FEEDS[kind]:
         return
-    eaters = " or ".join(f"one for {wanted}" for wanted, sources in FEEDS.items() if item.kind in sources)
+    eaters = (name for name in methods.names() if item.kind in FEEDS[methods.get(name).data])
     what = f"'{item.source.path}' holds {WORDS[item.kind]}, the method takes {WORDS[kind]}"
-    problems.add(f"{key}.path", what, f"another method.name ({eaters}), or other rows")
+    problems.add(f"{key}.path", what, f"method.name={' or '.join(eaters)}, or other rows")
 
 
 def _encode(loaded: Sequence[_Loaded], data: DataConfig, encoder: Encoder, kind: DataKind) -> None:
@@ -225,13 +226,12 @@ def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
                 parts[part] += [row] * repeats
     drop.check()
     if not parts["train"]:
-        raise DataError.of(
-            "data.split",
-            "no row is left to train on",
-            "smaller data.split.eval and data.split.test, or a larger weight",
-        )
+        fix = "smaller data.split.eval and data.split.test, or a larger weight"
+        raise DataError.of("data.split", "no row is left to train on", fix)
     report = Report([item.report for item in loaded], {name: len(rows) for name, rows in parts.items()})
-    report.named = drop.line()
+    report.dealt = [drop.line()] if data.drop else []
+    if eval_share and not parts["eval"]:
+        report.dealt.append(none_held_out({row.prompt_key for row in parts["train"]}, data.split))
     _audit(report, [row for item in loaded for row in item.rows], parts)
     if report.leaked and data.fail_on_leak:
         what = f"{report.leaked} held-out rows share a prompt with the training rows"

@@ -126,8 +126,8 @@ class Report:
     last_lost: int = 0
     """Rows that are not used: their last answer, the only one to score, was cut away."""
 
-    named: str = ""
-    """How many training rows `data.drop` took out; empty where it names no file."""
+    dealt: list[str] = field(default_factory=list)
+    """What is to be said of the parts: rows that `data.drop` took out, a share that holds out none."""
     audited: list[str] | None = None
     """What a full audit says of the rows, in place of the three counts above; None where there was none."""
     advice: list[str] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Report:
 
     def warnings(self) -> list[str]:
         """Say what deserves a look, in words."""
-        told = [*([self.named] if self.named else []), *self.advice]
+        told = [*self.dealt, *self.advice]
         if self.audited is not None:
             return told + self.audited
         if self.leaked:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Literal
 
 from dpo_cli.types import Example, Text
+
+if TYPE_CHECKING:
+    from dpo_cli.recipe.schema import Split
 
 Part = Literal["train", "eval", "test"]
 
@@ -41,6 +45,19 @@ def part_of(key: str, eval_share: float, test_share: float, seed: int) -> Part:
     if position < test_share:
         return "test"
     return "eval" if position >= 1 - eval_share else "train"
+
+
+def none_held_out(keys: Collection[str], split: Split) -> str:
+    """Say that a share of the prompts came to none of them, and which seed would hold out some and train on others, where one does."""
+
+    def is_mixed(seed: int) -> bool:
+        return {"train", "eval"} <= {part_of(key, split.eval, split.test, seed) for key in keys}
+
+    seed = next(filter(is_mixed, range(split.seed + 1, split.seed + 101)), None)
+    what = f"data.split.eval={split.eval:g} holds out no row: {len(keys):,} different prompts, each held out with all its rows or not"
+    return (
+        f"{what}; {'name a file in data.eval' if seed is None else f'data.split.seed={seed} holds out some'}"
+    )
 
 
 def copies(key: str, weight: float) -> int:

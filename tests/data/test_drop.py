@@ -40,7 +40,7 @@ def test_named_training_rows_are_left_out_and_counted(config: DataConfig, tmp_pa
     assert after.report.warnings()[0] == (
         "3 training rows left out: data.drop names them; 2 of its keys are no training row"
     )
-    assert before.report.named == ""
+    assert before.report.dealt == []
 
 
 def test_a_file_of_other_data_is_refused(config: DataConfig, tmp_path: Path) -> None:

@@ -76,14 +76,19 @@ def test_held_out_pairs_stay_pairs(tmp_path: Path, kind: DataKind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "kind"), [(LABELLED, "pairs"), (TARGETS, "pairs"), (TARGETS, "labelled"), (LABELLED, "targets")]
+    ("rows", "kind", "name"),
+    [
+        (LABELLED, "pairs", "kto"),
+        (TARGETS, "pairs", "sft"),
+        (TARGETS, "labelled", "sft"),
+        (LABELLED, "targets", "kto"),
+    ],
 )
 def test_rows_of_another_kind_are_refused_with_both(
-    tmp_path: Path, rows: list[dict[str, object]], kind: DataKind
+    tmp_path: Path, rows: list[dict[str, object]], kind: DataKind, name: str
 ) -> None:
-    with pytest.raises(
-        DataError, match=r"data\.train\[0\]\.path: .* holds .*, the method takes .*another method\.name"
-    ):
+    told = rf"data\.train\[0\]\.path: .* holds .*, the method takes .* Fix: method\.name={name}, or"
+    with pytest.raises(DataError, match=told):
         load(tmp_path, rows, kind)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -101,6 +102,19 @@ def test_split_is_fixed_under_growth_and_order_and_moves_with_its_seed(tmp_path)
     assert prompts(small.train_rows) < prompts(large.train_rows)
     other = load_rows(tmp_path, rows, split=Split(eval=0.2, test=0.1, seed=1))
     assert prompts(other.eval_rows) != prompts(large.eval_rows)
+
+
+def test_a_share_that_holds_out_nothing_is_told_with_a_seed_that_does(tmp_path):
+    rows = [{**row, "prompt": f"prompt {i % 3}"} for i, row in enumerate(pair_rows(30))]
+    data = load_rows(tmp_path, rows, split=Split(eval=0.1))
+    warning = data.report.warnings()[0]
+    assert "data.split.eval=0.1 holds out no row: 3 different prompts" in warning
+    seed = int(re.search(r"data\.split\.seed=(\d+) ", warning)[1])
+    other = load_rows(tmp_path, rows, split=Split(eval=0.1, seed=seed))
+    assert len(other.eval_rows) == 10 and not other.report.dealt
+    single = load_rows(tmp_path, [{**row, "prompt": "prompt 0"} for row in rows], split=Split(eval=0.1))
+    assert single.report.warnings()[0].endswith("; name a file in data.eval")
+    assert not load_rows(tmp_path, rows, split=Split(eval=0.0)).report.dealt
 
 
 def test_eval_sources_replace_the_eval_share_but_not_the_test_share(tmp_path):

@@ -68,7 +68,7 @@ BROKEN = [
     ("headless.csv", b"Is the sea blue?,Mostly.,No.\nq,a,b\n" * 20, ": no column has a known name (a table's first line holds them)"),
     ("missing.csv", b"prompt,chosen,other\nq,a,b\n" * 2, ": no column for rejected of strings; found ['chosen', 'other', 'prompt']"),
     ("layouts.jsonl", (json.dumps({**PAIR, **VOTE}) + "\n").encode() * 9, ": the rows can be read as strings (chosen, prompt, rejected) or winner"),
-    ("prompts.csv", b"question,instruction,chosen,rejected\nq,i,a,b\n", ": the prompt may be 'instruction' or 'question'"),
+    ("prompts.csv", b"question,instruction,chosen,rejected\nq,i,a,b\n", ": the prompt may be 'question' or 'instruction'"),
     ("words.jsonl", thumbs("up", "down", *["perhaps"] * 40).encode(), ": 'label' holds words that are not understood: \"perhaps\" (40)"),
     ("winners.csv", votes(0, 1, 2).encode(), ": 'winner' holds words that are not understood: \"0\" (1), \"1\" (1), \"2\" (1)"),
     ("empty.jsonl", b"\n\n", ": 0 usable rows"),
