@@ -92,6 +92,11 @@ class Plan:
         return sum(source.kept for source in self.sources)
 
     @property
+    def n_examples(self) -> int:
+        """What the method trains on: more than rows where a ranking makes many pairs; counted in the first rows."""
+        return round(self.n_rows * len(self.groups) / len({group.source for group in self.groups}))
+
+    @property
     def method(self) -> str:
         """The method's name."""
         return method_for({source.format.kind for source in self.sources})
@@ -127,7 +132,7 @@ def draft(plan: Plan, folder: Path) -> str:
     batch = 16 if rows < 2000 or not machine.has_gpu else 32 if rows < 20_000 else 64
     share = min(0.2, max(0.002, round(HELD_OUT_ROWS / rows, 3)))
     max_length, why = _max_length(plan)
-    steps = math.ceil(rows * (1 - share) / batch)
+    steps = math.ceil(plan.n_examples * (1 - share) / batch)
     epochs = 1 if steps >= 40 else 2 if steps >= 20 else 3
     names = ", ".join(Path(source.source.path).name for source in plan.sources)
     room = f"{plan.needed_gib:.1f} GiB for all weights with AdamW" + (
@@ -148,7 +153,7 @@ def draft(plan: Plan, folder: Path) -> str:
             f"about {rows * share:.0f} of {rows:,} rows are held out, chosen by prompt",
         ),
         _commented(f"  max_length: {max_length}", why),
-        _commented(f"method: {{name: {plan.method}}}", _WHY_METHOD[plan.method]),
+        _commented(f"method: {{name: {plan.method}}}", _why_method(plan)),
         _commented(
             f"optim: {{lr: {_lr(plan):g}}}",
             "lower it if margins run away early, raise it if they stay near 0",
@@ -167,6 +172,12 @@ _WHY_METHOD = {
     "kto": "for thumbs, each row alone",
     "sft": "for answers to imitate",
 }
+
+
+def _why_method(plan: Plan) -> str:
+    """Say what the method is for, and which other one takes rankings whole."""
+    is_ranking = plan.method == "dpo" and plan.n_examples > plan.n_rows
+    return _WHY_METHOD[plan.method] + ("; plackett_luce takes each ranking whole" if is_ranking else "")
 
 
 def _source(found: Inferred, folder: Path) -> list[str]:
@@ -196,7 +207,7 @@ def _max_length(plan: Plan) -> tuple[int, str]:
     cut = f"; {share:.0%} will be cut" if share >= 0.01 else ""
     return (
         chosen,
-        f"tokens of prompt and completion; of {len(lengths)} rows 99% have at most {wanted}, the longest {max(lengths)}{cut}",
+        f"tokens of prompt and completion; of {len(lengths)} examples 99% have at most {wanted}, the longest {max(lengths)}{cut}",
     )
 
 

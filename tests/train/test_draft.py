@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ CPU = Machine("2 CPU cores", 16.0, False, "fp32")
 GPU = Machine("H100", 80.0, True, "bf16")
 
 
-def group(prompt: int, *completions: int) -> TokenGroup:
-    ids = tuple(np.arange(n, dtype=np.int32) for n in completions)
-    return TokenGroup(np.arange(prompt, dtype=np.int32), ids, tuple(np.ones(n, bool) for n in completions))
+def group(row: int, prompt: int, *completions: int) -> TokenGroup:
+    ids, masks = (
+        tuple(np.arange(n, dtype=np.int32) for n in completions),
+        tuple(np.ones(n, bool) for n in completions),
+    )
+    return TokenGroup(np.arange(prompt, dtype=np.int32), ids, masks, f"rows.jsonl:{row}")
 
 
 def found(name: str = "strings", kept: int = 1000, path: str = "rows.jsonl", **fields: Any) -> Inferred:
@@ -32,7 +36,7 @@ def found(name: str = "strings", kept: int = 1000, path: str = "rows.jsonl", **f
 
 
 def plan(*sources: Inferred, weights: int = 135_000_000, machine: Machine = CPU, longest: int = 90) -> Plan:
-    groups = [group(10, 20, longest - 10)] * 50
+    groups = [group(row, 10, 20, longest - 10) for row in range(50)]
     return Plan("org/model", ModelSize(weights, 8192), sources or (found(),), groups, machine)
 
 
@@ -40,6 +44,16 @@ def written(folder: Path, made: Plan) -> Recipe:
     path = folder / "drawn.yaml"
     path.write_text(draft(made, folder), encoding="utf-8")
     return load(str(path)).recipe
+
+
+def test_steps_are_counted_in_the_pairs_that_rankings_make(tmp_path: Path) -> None:
+    pairs = plan(found("ranking"))
+    rankings = replace(pairs, groups=[each for each in pairs.groups for _ in range(3)])
+    assert "# 50 steps in all" in draft(pairs, tmp_path) and "plackett" not in draft(pairs, tmp_path)
+    assert "# 150 steps in all" in draft(rankings, tmp_path)
+    assert "drift further from where it starts; plackett_luce takes each ranking whole" in draft(
+        rankings, tmp_path
+    )
 
 
 def test_everything_inferred_is_stated(tmp_path: Path) -> None:
