@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dpo_cli.data import formats
+from dpo_cli.data.formats import strings
 from dpo_cli.data.formats._base import SIDE_COLUMNS, Format, Row, SkipRow, is_label
 from dpo_cli.data.formats.winner import WORDS
 from dpo_cli.data.rows import PlacedRow
@@ -98,7 +99,8 @@ def detect(rows: Iterable[PlacedRow], source: Source, key: str) -> tuple[Scan, R
     if missing := [column for column in layout.columns if column not in present]:
         names = ", ".join(f'"{column}"' for column in missing)
         fix = " ".join(f"{key}.columns.{column}=<name>" for column in missing)
-        raise DataError.of(scan.first, f"no {names}; found {sorted(scan.columns)}", fix)
+        what = f"no {names}; found {sorted(scan.columns)}"
+        raise DataError.of(scan.first, what, f"{fix}, or `dpo init`, which knows other names")
     _check_own_words(scan, layout, source, key)
     is_certain = source.format != "auto" or any(scan.shapes.keys() - {()})
     return scan, Reading(layout, is_certain, source.columns, words)
@@ -204,8 +206,9 @@ def _choose(counts: Counter[tuple[str, ...]], present: set[str], key: str) -> Fo
         return formats.get(fitting[0])
     if not fitting:
         known = [formats.get(name) for name in formats.names()]
+        near = [layout for layout in known if present & set(layout.columns)] or [strings.FORMAT]
         # The layout that lacks the fewest columns is the one to name; one that is complete says what its rows break.
-        return min(known, key=lambda f: (len(set(f.columns) - present), -len(f.columns), not f.is_text))
+        return min(near, key=lambda f: (len(set(f.columns) - present), -len(f.columns), not f.is_text))
     shapes = ", ".join(f"{'/'.join(shape) or 'none'}: {n} rows" for shape, n in counts.most_common())
     is_unclear = any(len(shape) > 1 for shape in counts)
     what = "rows fit more than one format" if is_unclear else "rows of more than one layout"

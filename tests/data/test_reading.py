@@ -267,6 +267,8 @@ def test_fault_046_a_missing_column_is_named_with_the_key_that_maps_it():
         parse([{"prompt": "p", "chosen": "c", "bad": "r"}] * 3)
     assert "no \"rejected\"; found ['bad', 'chosen', 'prompt']" in str(error.value)
     assert "Fix: data.train[0].columns.rejected=<name>" in str(error.value)
+    with pytest.raises(DataError, match=r'no "prompt", "chosen", "rejected"; .* `dpo init`, which knows'):
+        parse([{"Prompt": "p", "Chosen": "c", "Rejected": "r"}] * 3)
 
 
 def test_fault_046_columns_map_names(tmp_path):
