@@ -74,8 +74,10 @@ def _halves(option: str, text: str) -> tuple[str, str]:
     return name, value
 
 
-def first_rows(found: Sequence[Inferred], model: str, n: int) -> tuple[Path, PreTrainedTokenizerBase, Data]:
-    """Give a model's folder and tokenizer, and the first rows of each file as tokens, none cut. Leaves nothing behind.
+def first_rows(
+    found: Sequence[Inferred], model: str, n: int | None
+) -> tuple[Path, PreTrainedTokenizerBase, Data]:
+    """Give a model's folder and tokenizer, and the first rows of each file, or all, as tokens, none cut. Leaves nothing behind.
 
     Raises:
         UserError: no such model or tokenizer, or rows that it cannot take.

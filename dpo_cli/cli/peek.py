@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dpo_cli.data.load import Data, DataRow
 
 ROWS_READ = 512
-"""Rows of a data file that are tokenised, so that --row finds one."""
+"""Rows of a data file that are tokenised; all of them where --row names one that is not among these."""
 SEPARATOR = "\u2502"
 
 
@@ -48,6 +48,8 @@ def peek(
     else:
         found = infer_files([recipe], layout, columns, labels)
         _, tokenizer, data = first_rows(found, model, max(n, ROWS_READ))
+        if row is not None and not any(_is_at(each, row) for each in data.train_rows):
+            _, tokenizer, data = first_rows(found, model, None)
         settings = Settings(train=[found[0].source])
         if not as_json:
             print("\n".join(escaped(line) for line in found[0].lines()))
@@ -81,8 +83,11 @@ def find_row(data: Data, place: str) -> DataRow:
     from dpo_cli.errors import DataError
 
     rows = [*data.train_rows, *data.eval_rows, *data.test_rows]
-    for row in rows:
-        if row.group.source == place or row.group.source.endswith(f"/{place}"):
-            return row
+    if found := next((row for row in rows if _is_at(row, place)), None):
+        return found
     fix = f"a row such as {rows[0].group.source}; `dpo check` counts dropped rows by reason"
     raise DataError.of("--row", f"no row of '{place}' is used", fix)
+
+
+def _is_at(row: DataRow, place: str) -> bool:
+    return row.group.source == place or row.group.source.endswith(f"/{place}")

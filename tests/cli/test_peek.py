@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dpo_cli.cli.peek import peek
+from dpo_cli.cli.peek import ROWS_READ, peek
 from dpo_cli.errors import DataError
 from tests.fakes import CHAT_TEMPLATE, pair_rows, write_jsonl, write_model
 
@@ -36,6 +36,12 @@ def test_tokens_are_told_apart_and_named_by_part(recipe, capsys):
     assert told.count("row ") >= 1
     assert "    scored  | W│e│l│l" in told
     assert "│<|im_end|>" in told
+
+
+def test_a_row_far_down_a_data_file_is_found(tmp_path, model_dir, capsys):
+    path = write_jsonl(tmp_path / "far.jsonl", pair_rows(ROWS_READ + 9))
+    peek(str(path), None, 1, f"far.jsonl:{ROWS_READ + 9}", False, str(model_dir))
+    assert f"row {path}:{ROWS_READ + 9}\n" in capsys.readouterr().out
 
 
 def test_a_ranking_is_shown_whole(recipe, capsys):
