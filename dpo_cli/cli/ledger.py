@@ -40,8 +40,8 @@ def ledger(
             cells = [
                 [
                     each["source"],
-                    *(f"{each[key]:+.3g}" for key in ("standing", "margin", "best")),
-                    f"{each['weight']:.2g}",
+                    *(_said(each[key], "+.3g") for key in ("standing", "margin", "best")),
+                    _said(each["weight"], ".2g"),
                     str(each["visits"]),
                 ]
                 for each in lists[name]
@@ -61,6 +61,10 @@ def ledger(
             terminal.console(),
             f"read {path} (texts, the lowest first); train without them: data.drop={path}",
         )
+
+
+def _said(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
 
 
 def _head(found: Ledger) -> list[str]:

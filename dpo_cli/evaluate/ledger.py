@@ -92,7 +92,10 @@ class Ledger:
         }
 
     def lists(self, n: int) -> dict[str, list[dict[str, Any]]]:
-        """Give up to n suspected pairs, those that stand lowest first; of the others those with the lowest margins, and those that fell furthest."""
+        """Give up to n suspected pairs, those that stand lowest first; of the others those with the lowest margins, and those that fell furthest.
+
+        Plain values for JSON: None where there is none, as of a pair that no step came to.
+        """
         suspected = self.flips.suspected
         return {
             "suspects": self._top(-self.standing, n, suspected),
@@ -110,11 +113,11 @@ class Ledger:
             {
                 "key": self.key[at],
                 "source": self.source[at],
-                "margin": float(self.margin[at]),
-                "best": float(best[at]),
-                "weight": float(weight[at]),
+                "margin": _known(self.margin[at]),
+                "best": _known(best[at]),
+                "weight": _known(weight[at]),
                 "visits": len(self.visits[at]),
-                "standing": float(standing[at]),
+                "standing": _known(standing[at]),
             }
             for at in self.order(by, among)[:n]
         ]
@@ -235,6 +238,10 @@ def read_ledger(folder: Path) -> Ledger:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else float("nan")
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _number(value: float | None) -> float:

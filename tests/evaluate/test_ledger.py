@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dpo_cli.cli.ledger import ledger as show_ledger
 from dpo_cli.errors import StorageError
-from dpo_cli.evaluate.ledger import ledger_of, read_ledger, read_visits, write_ledger
+from dpo_cli.evaluate.ledger import FOLDER, ledger_of, read_ledger, read_visits, write_ledger
 
 
 def line(step: list[int], row: list[int], margin: list[float | None]) -> str:
@@ -43,6 +44,20 @@ def test_forgotten_pairs_were_right_and_are_wrong_now() -> None:
     assert ledger.fell.tolist() == [1.0, 0.0, 0.0, 0.0]
     assert [each["source"] for each in ledger.lists(5)["forgotten"]] == ["a"]
     assert [each["source"] for each in ledger.lists(2)["hardest"]] == ["c", "a"]
+
+
+def test_a_pair_that_no_step_came_to_is_shown_without_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visits = {0: [(0, 0.2, 0.05)]}
+    found = ledger_of(["a", "b"], ["f:1", "f:2"], visits, np.array([0.3, -0.4]))
+    write_ledger(found, {}, tmp_path / FOLDER)
+    show_ledger(tmp_path, as_json=True)
+    first, second = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["hardest"]
+    assert (first["best"], first["weight"], first["visits"], first["standing"]) == (None, None, 0, -0.4)
+    assert (second["best"], second["weight"]) == (0.2, 0.05)
+    show_ledger(tmp_path)
+    assert "nan" not in capsys.readouterr().out
 
 
 def test_a_ledger_reads_back_as_it_was_written(tmp_path: Path) -> None:
