@@ -42,11 +42,12 @@ def compare(
     from dpo_cli.evaluate.comparison import compare as decide
     from dpo_cli.evaluate.publish import publish
     from dpo_cli.metrics import terminal
-    from dpo_cli.train.contest import entries_of
+    from dpo_cli.train.contest import entries_of, names_of
 
     targets = [text for text in runs if "=" not in text or Path(text).exists()]
+    groups = _groups(group, names_of(targets)) if group else None
     entries = entries_of(targets, [text for text in runs if text not in targets], split)
-    found = decide(entries, _groups(group or []) if group else None)
+    found = decide(entries, groups)
     names, note = publish(found, out)
     if as_json:
         print(json.dumps(found.as_dict()))
@@ -57,15 +58,20 @@ def compare(
         terminal.say(terminal.console(), f"note: {note}")
 
 
-def _groups(texts: list[str]) -> dict[str, list[str]]:
+def _groups(texts: list[str], names: dict[str, str]) -> dict[str, list[str]]:
+    """Read NAME=RUN,RUN; a run goes by its path or by its name, as in `names` (path -> name)."""
     from dpo_cli.errors import RecipeError
 
-    groups = {}
+    called = {Path(target).resolve(): name for target, name in names.items()}
+    groups: dict[str, list[str]] = {}
     for text in texts:
         name, equals, runs = text.partition("=")
         if not (name and equals and runs):
             raise RecipeError.of("--group", f"'{text}' names no group of runs", "--group NAME=RUN,RUN")
-        groups[name] = [Path(run).name for run in runs.split(",")]
+        if name in groups:
+            fix = f"all its runs at once: --group {name}=RUN,RUN"
+            raise RecipeError.of("--group", f"'{name}' is named twice", fix)
+        groups[name] = [called.get(Path(run).resolve(), run) for run in runs.split(",")]
     return groups
 
 

@@ -110,10 +110,10 @@ def compare(entries: Sequence[Entry], groups: Mapping[str, Sequence[str]] | None
 
     Args:
         entries: at least two, with distinct names.
-        groups: name of a recipe -> names of its runs; None: runs whose recipes differ in `train.seed` only belong together.
+        groups: name of a recipe -> names of its runs; None: runs whose recipes differ in `train.seed` only belong together, one a seed.
 
     Raises:
-        RecipeError: fewer than two, other rows or other figures in one than in another, or a group of unknown runs.
+        RecipeError: fewer than two, other rows or other figures in one than in another, a group of unknown runs, or a run in two places.
     """
     check_same(entries)
     keys = sorted(entries[0].rows.key.tolist())
@@ -135,7 +135,7 @@ def compare(entries: Sequence[Entry], groups: Mapping[str, Sequence[str]] | None
         else []
     )
     found = Comparison(aligned, pairs, grouped, recipe_pairs, _recipe_diff(aligned), [])
-    return dataclasses.replace(found, notes=_notes(found))
+    return dataclasses.replace(found, notes=_notes(found, is_grouped_by_seed=groups is None))
 
 
 def check_same(entries: Sequence[Entry]) -> None:
@@ -183,9 +183,13 @@ def _adjusted(found: Sequence[tuple[str, str, Difference]]) -> list[Pair]:
 def _grouped(entries: Sequence[Entry], groups: Mapping[str, Sequence[str]] | None) -> dict[str, list[Entry]]:
     if groups is not None:
         known = {entry.name: entry for entry in entries}
-        if unknown := [name for names in groups.values() for name in names if name not in known]:
+        named = [name for names in groups.values() for name in names]
+        if unknown := [name for name in named if name not in known]:
             what = f"'{unknown[0]}' is none of the runs"
             raise RecipeError.of("--group", what, f"names of {', '.join(known)}")
+        if twice := [name for name in known if named.count(name) > 1]:
+            what = f"'{twice[0]}' stands there twice: a run is one draw of one recipe"
+            raise RecipeError.of("--group", what, "each run once, in one group")
         return {group: [known[name] for name in names] for group, names in groups.items()}
     found: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -195,11 +199,16 @@ def _grouped(entries: Sequence[Entry], groups: Mapping[str, Sequence[str]] | Non
             theirs = members[0].recipe
             assert theirs is not None, "only entries with a recipe are grouped"
             if set(different(theirs, entry.recipe)) <= {SEED}:
-                members.append(entry)
+                if entry.recipe.train.seed not in _seeds(members):
+                    members.append(entry)
                 break
         else:
             found[entry.name] = [entry]
     return found
+
+
+def _seeds(runs: Sequence[Entry]) -> list[int]:
+    return [entry.recipe.train.seed for entry in runs if entry.recipe is not None]
 
 
 def _recipe_diff(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
@@ -214,7 +223,7 @@ def _recipe_diff(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
     return values
 
 
-def _notes(found: Comparison) -> list[str]:
+def _notes(found: Comparison, *, is_grouped_by_seed: bool) -> list[str]:
     """Say what must not be read into the figures."""
     first, notes = found.entries[0], []
     other_ids = [e.name for e in found.entries if not np.array_equal(e.rows.ids, first.rows.ids)]
@@ -226,6 +235,12 @@ def _notes(found: Comparison) -> list[str]:
         notes.append(
             f"'{found.best.name}' is the best on these rows because it was chosen on them: its accuracy is too high by that;"
             " measure it once on others (dpo eval --split test)"
+        )
+    grouped = {entry.name for runs in found.groups.values() for entry in runs}
+    again = [e.name for e in found.entries if is_grouped_by_seed and e.recipe and e.name not in grouped]
+    if again:
+        notes.append(
+            f"{', '.join(again)}: the recipe and the seed of another of the runs; a seed counts once for its recipe"
         )
     if len(found.groups) > 1 and not found.recipe_pairs:
         notes.append(

@@ -89,7 +89,8 @@ def _verdict(pair: Pair, found: Comparison, n_pairs: int) -> str:
     if pair.separable:
         return f"{named} {tested}: separable at {where}"
     reach = (pair.found.ci[1] - pair.found.ci[0]) / 2
-    return f"{named} {tested}: not separable at {where}; that takes a difference of about {reach:.3f}"
+    rest = f"that takes a difference of about {reach:.3f}" if reach else "they are right on the same pairs"
+    return f"{named} {tested}: not separable at {where}; {rest}"
 
 
 def recipe_lines(found: Comparison) -> list[str]:

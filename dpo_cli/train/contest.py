@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dpo_cli import methods
-from dpo_cli.errors import StorageError
+from dpo_cli.errors import RecipeError, StorageError
 from dpo_cli.evaluate.comparison import Entry
 from dpo_cli.evaluate.frontier import FRONTIER, read_frontier
 from dpo_cli.metrics import terminal
@@ -22,16 +22,27 @@ def entries_of(targets: Sequence[str], overrides: Sequence[str], split: Part) ->
     """Give the results of runs and of folders that `dpo eval --out` wrote; runs without results are measured now.
 
     Raises:
+        RecipeError: a folder that is named twice.
         UserError: what is wrong with a run, or in measuring it.
     """
-    names = _names(targets)
-    return [_entry(name, Path(target), overrides, split) for name, target in zip(names, targets, strict=True)]
+    return [_entry(name, Path(target), overrides, split) for target, name in names_of(targets).items()]
 
 
-def _names(targets: Sequence[str]) -> list[str]:
-    """Call each by its folder, or by all of its path where two folders are called the same."""
-    short = [Path(target).resolve().name for target in targets]
-    return [name if short.count(name) == 1 else target for name, target in zip(short, targets, strict=True)]
+def names_of(targets: Sequence[str]) -> dict[str, str]:
+    """Call each target by its folder, or by all of its path where two folders are called the same.
+
+    Raises:
+        RecipeError: a folder that is named twice.
+    """
+    folders = [Path(target).resolve() for target in targets]
+    if len(set(folders)) < len(folders):
+        twice = next(folder for folder in folders if folders.count(folder) > 1)
+        raise RecipeError.of("RUN", f"'{twice.name}' is named twice", "each run once")
+    short = [folder.name for folder in folders]
+    return {
+        target: name if short.count(name) == 1 else target
+        for target, name in zip(targets, short, strict=True)
+    }
 
 
 def _entry(name: str, path: Path, overrides: Sequence[str], split: Part) -> Entry:

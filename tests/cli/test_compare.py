@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from dpo_cli.cli.compare import _groups as groups_of
 from dpo_cli.cli.compare import compare
 from dpo_cli.cli.runs import runs as list_runs
 from dpo_cli.errors import RecipeError, StorageError
+from dpo_cli.train.contest import names_of
 from tests.fakes import pair_rows, write_jsonl
 from tests.train.finished import finished_run
 from tests.train.tiny_recipe import write_recipe
@@ -66,6 +68,16 @@ def test_fault_068_runs_with_other_rows_are_refused(recipe: Path, runs: list[Pat
         compare([str(runs[0]), str(tmp_path)], out=tmp_path)
     with pytest.raises(RecipeError, match="'a' names no group"):
         compare([str(run) for run in runs], group=["a"], out=tmp_path)
+
+
+def test_runs_are_named_once_and_groups_name_them_by_path_or_name(runs: list[Path], tmp_path: Path) -> None:
+    one, two = map(str, runs)
+    with pytest.raises(RecipeError, match=f"'{runs[0].name}' is named twice"):
+        compare([one, f"{one}/"], out=tmp_path)
+    with pytest.raises(RecipeError, match=r"'a' is named twice.*all its runs at once"):
+        compare([one, two], group=[f"a={one}", f"a={two}"], out=tmp_path)
+    assert groups_of([f"a={one},{runs[1].name}"], names_of([one, two])) == {"a": [run.name for run in runs]}
+    assert groups_of(["a=x/run", "b=y/run"], names_of(["x/run", "y/run"])) == {"a": ["x/run"], "b": ["y/run"]}
 
 
 def test_run_folders_are_listed(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

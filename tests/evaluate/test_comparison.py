@@ -83,6 +83,12 @@ def test_models_alike_are_not_separable_at_this_n() -> None:
     assert "not separable at n = 400 pairs" in line and "takes a difference of about 0.0" in line
 
 
+def test_models_that_are_right_on_the_same_pairs_have_no_reach_to_name() -> None:
+    (line,) = verdicts(compare([entry("a", 1.0, 1), entry("b", 1.0, 1)]))
+
+    assert line.endswith("they are right on the same pairs")
+
+
 def test_holm_counts_all_pairs_and_a_selected_best_is_named(recipe: Recipe) -> None:
     found = compare([entry(f"r{i}", 1.0 + 0.1 * i, i) for i in range(4)])
 
@@ -116,6 +122,18 @@ def test_one_recipe_in_two_named_groups_is_not_separable(recipe: Recipe) -> None
     assert list(compare(runs).groups) == ["a0"]  # left alone they are one recipe
     with pytest.raises(RecipeError, match="'c9' is none of the runs"):
         compare(runs, {"one": ["c9"]})
+    for groups in ({"one": ["a0", "a0"], "two": ["b0", "b1"]}, {"one": ["a0", "a1"], "two": ["a0", "b1"]}):
+        with pytest.raises(RecipeError, match="'a0' stands there twice"):
+            compare(runs, groups)
+
+
+def test_a_run_trained_again_with_its_seed_is_no_other_draw_of_its_recipe(recipe: Recipe) -> None:
+    again = dataclasses.replace(entry("a0-2", 2.0, 0), recipe=seeded(recipe, 0))
+    found = compare([*three_seeds(recipe, "a", 2.0, 0.1), again, entry("b", 0.5, 10, seeded(recipe, 0, 0.5))])
+
+    assert {name: len(runs) for name, runs in found.groups.items()} == {"a0": 3, "b": 1}
+    assert any(note.startswith("a0-2: the recipe and the seed") for note in found.notes)
+    assert len(found.pairs) == 10  # as a model it is compared like any other
 
 
 def test_one_seed_each_says_nothing_of_recipes(recipe: Recipe) -> None:
