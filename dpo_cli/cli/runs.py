@@ -60,7 +60,7 @@ def _cells(state: RunState) -> list[str]:
 def _note(state: RunState) -> str:
     """Say what needs a hand: why it failed, or that it is suspiciously quiet."""
     status = state.status
-    if status.state in ("failed", "stopped"):
+    if status.state in ("failed", "stopped", "unknown"):
         return " ".join(status.message.split())[:200]
     if status.state != "finished" and state.silent_s > SILENT_S:
         return f"silent for {state.silent_s / 3600:.1f} h: `dpo train {state.path}/recipe.yaml train.resume={state.path}` goes on if it died"

@@ -16,6 +16,7 @@ from dpo_cli.train.folder import CHECKPOINTS, CHOICES, DATA, RECIPE
 from dpo_cli.train.results import EVAL, cost_of
 from dpo_cli.train.status import FILE_NAME as STATUS
 from dpo_cli.train.status import Status
+from dpo_cli.train.subject import has_reward_head
 
 SAMPLES = "samples.json"
 MOST_SAMPLES = 12
@@ -169,5 +170,7 @@ def next_commands(run: Path, status: Status | None) -> list[str]:
     name = shlex.quote(str(run))
     if status is None or status.state != "finished":
         return [status.resume] if status and status.resume else [f"dpo runs {shlex.quote(str(run.parent))}"]
-    tried = [f"dpo chat {name} --against reference", f"dpo eval {name}", f"dpo compare {name} ANOTHER_RUN"]
+    is_reward = has_reward_head(run / "model")
+    first = f"dpo score {name} FILE" if is_reward else f"dpo chat {name} --against reference"
+    tried = [first, f"dpo eval {name}", f"dpo compare {name} ANOTHER_RUN"]
     return [*tried, f"dpo export {name} --to merged --out FOLDER", f"dpo report {name}    # this page again"]

@@ -12,10 +12,11 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from dpo_cli import methods
-from dpo_cli.data.load import DataRow, load_data
+from dpo_cli.data.kinds import WORDS
+from dpo_cli.data.load import Data, DataRow, load_data
 from dpo_cli.data.split import pair_key
 from dpo_cli.data.tokenizer import load_tokenizer
-from dpo_cli.errors import DataError, ModelError, RecipeError
+from dpo_cli.errors import DataError, ModelError, Problem, RecipeError
 from dpo_cli.evaluate.figures import figures
 from dpo_cli.evaluate.pairs import judged
 from dpo_cli.evaluate.rows import TIE_NATS, PairRows
@@ -27,6 +28,7 @@ from dpo_cli.modeling.hub import Start
 from dpo_cli.modeling.load import load_reward_model
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.precision import token_budget
+from dpo_cli.recipe.schema import Data as DataConfig
 from dpo_cli.recipe.schema import Recipe, Split
 from dpo_cli.reference.ledger import pinned_values
 from dpo_cli.reference.values import ReferenceValues
@@ -138,16 +140,36 @@ def held_out(subject: Subject, tokenizer: PreTrainedTokenizerBase, split: Part) 
         # Only these are read: not a million training rows for their sake.
         sets = [replace(source, split=source.split or "test", weight=1.0) for source in data.eval]
         only = replace(data, train=sets, eval=[], split=Split(eval=0.0, test=0.0), drop=None)
-        return load_data(only, tokenizer, diet).train_rows
+        return _load(only, tokenizer, diet, "data.eval").train_rows
     if not subject.has_training_data:
         what = f"'{subject.name}' comes without rows to measure on"
         raise RecipeError.of("data.eval", what, "data.eval=[{path: pairs.jsonl}]")
-    rows = getattr(load_data(replace(data, eval=[]), tokenizer, diet), f"{split}_rows")
+    rows = getattr(_load(replace(data, eval=[]), tokenizer, diet, "data.train"), f"{split}_rows")
     if not rows:
         what = f"no row is held out for '{split}': the recipe's share is {getattr(data.split, split):g}"
         fix = "data.eval=[{path: pairs.jsonl}] with rows that it was not trained on"
         raise DataError.of(f"data.split.{split}", what, fix)
     return list(rows)
+
+
+def _load(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet, key: str) -> Data:
+    """Load `data.train`, and tell what is wrong with it by the recipe's own key for these rows and by what measuring takes.
+
+    Raises:
+        DataError: as `load_data`.
+    """
+    try:
+        return load_data(data, tokenizer, diet)
+    except DataError as error:
+        raise DataError(_as_measured(problem, key) for problem in error.problems) from None
+
+
+def _as_measured(problem: Problem, key: str) -> Problem:
+    holds, of_method, _ = problem.what.partition(", the method takes ")
+    if of_method:
+        what = f"{holds}, measuring takes {WORDS['pairs']}, whatever the method"
+        return Problem(problem.where.replace("data.train", key), what, "data.eval=[{path: pairs.jsonl}]")
+    return Problem(*(part.replace("data.train", key) for part in (problem.where, problem.what, problem.fix)))
 
 
 def reference_values(

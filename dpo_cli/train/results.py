@@ -121,10 +121,18 @@ class RunState:
 
 
 def runs_below(folder: Path) -> list[RunState]:
-    """Give the runs in a folder (or the folder itself, if it is one), the one that wrote last first."""
+    """Give the runs in a folder (or the folder itself, if it is one), the one that wrote last first.
+
+    One whose status cannot be read, as after a power cut, is there with the state `unknown`.
+    """
     found = [path.parent for path in (*folder.glob(STATUS), *folder.glob(f"*/{STATUS}"))]
-    states = [_state(run, status) for run in found if (status := read_status(run)) is not None]
+    states = [_state(run, read_status(run) or _unknown(run)) for run in found]
     return sorted(states, key=lambda state: state.silent_s)
+
+
+def _unknown(run: Path) -> Status:
+    what = f"{STATUS} cannot be read; if it was not at its end, the command that started it goes on"
+    return Status(str(run), "", state="unknown", message=what)
 
 
 def _state(run: Path, status: Status) -> RunState:

@@ -13,7 +13,8 @@ log = logging.getLogger("dpo_cli")
 
 FILE_NAME = "status.json"
 
-State = Literal["starting", "training", "finishing", "finished", "stopped", "failed"]
+State = Literal["starting", "training", "finishing", "finished", "stopped", "failed", "unknown"]
+"""`unknown` stands in no file: it is that of one that cannot be read."""
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Status:
 def read_status(run_dir: Path) -> Status | None:
     """Give the status of a run folder; None where it has none that can be read."""
     try:
-        return Status(**json.loads((run_dir / FILE_NAME).read_text()))
+        status = Status(**json.loads((run_dir / FILE_NAME).read_text()))
     except (OSError, ValueError, TypeError):
         return None
+    return status if isinstance(status.eval, dict | None) and isinstance(status.step, int) else None

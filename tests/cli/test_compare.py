@@ -98,5 +98,10 @@ def test_run_folders_are_listed(recipe: Path, capsys: pytest.CaptureFixture[str]
     told = capsys.readouterr().out
     assert "0.750 [0.500, 0.900]" in told and "3/8" in told and "0:01:01" in told
     assert "silent for" in told and "train.resume=" in told
+    path.write_text(path.read_text()[:40])  # a power cut
+    list_runs(folder.parent)
+    assert "unknown" in capsys.readouterr().out
+    list_runs(folder.parent, True)
+    assert "cannot be read" in json.loads(capsys.readouterr().out)["runs"][0]["message"]
     with pytest.raises(StorageError, match="no such folder"):
         list_runs(recipe.parent / "nowhere")

@@ -150,6 +150,15 @@ def test_what_a_run_was_trained_on_stays_as_it_was(run: Path) -> None:
         evaluate(str(run), [], "test")
 
 
+def test_rows_that_cannot_be_measured_are_named_by_their_own_key(recipe: Path, run: Path) -> None:
+    path = write_jsonl(recipe.parent / "alike.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "a"}])
+    with pytest.raises(DataError, match=r"^data\.eval\[0\]\.path: .*data\.eval\[0\]\.columns"):
+        evaluate(str(run), [f"data.eval=[{{path: {path}}}]"])
+    path = write_jsonl(recipe.parent / "up.jsonl", [{"prompt": "p", "completion": "a", "label": True}] * 3)
+    with pytest.raises(DataError, match=r"labelled .*measuring takes pairs .*Fix: data\.eval=\["):
+        evaluate(str(finished_run(recipe, 8, "method.name=kto", f"data.train=[{{path: {path}}}]")))
+
+
 def test_a_run_without_a_model_says_its_state(recipe: Path) -> None:
     unfinished = finished_run(recipe, 7)
     (unfinished / "model" / "config.json").unlink()

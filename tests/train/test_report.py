@@ -258,6 +258,13 @@ def test_evaluations_are_dots_with_intervals_beside_the_training_line() -> None:
     ]
 
 
+def test_a_reward_model_is_asked_for_scores_not_to_chat(run: Path) -> None:
+    assert f"dpo chat {run}" in text_of(run)
+    (run / "model" / "config.json").write_text('{"architectures": ["LlamaForSequenceClassification"]}')
+
+    assert f"dpo score {run} FILE" in text_of(run) and "dpo chat" not in text_of(run)
+
+
 def test_a_status_that_is_lost_costs_its_facts_only(run: Path) -> None:
     (run / "status.json").write_text("{")
     log(run, [trained(1)])

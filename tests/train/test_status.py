@@ -22,7 +22,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"run_dir": "x", "digest": "y", "more": 1}', "\xff"]
+    "text",
+    [
+        *("", "{", "[]", "null", "{}", "\xff"),
+        *(
+            f'{{"run_dir": "x", "digest": "y", {rest}}}'
+            for rest in ('"more": 1', '"eval": [1]', '"step": null')
+        ),
+    ],
 )
 def test_what_cannot_be_read_is_no_status(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE_NAME).write_bytes(text.encode("latin-1"))
