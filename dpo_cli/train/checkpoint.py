@@ -141,9 +141,9 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
             if key.startswith(f"{name}|")
         }
         if kept:
+            # The count of steps too: fused AdamW reads it where the weight lies.
             optimizer.state[weight] = {
-                key: value.clone() if key == "step" else value.to(weight.device)
-                for key, value in kept.items()
+                key: value.to(weight.device, copy=key == "step") for key, value in kept.items()
             }
 
 

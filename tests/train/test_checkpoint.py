@@ -98,6 +98,19 @@ def test_a_round_trip_is_bit_equal_and_so_is_the_next_step(tmp_path: Path, tied:
     assert_equal(restored, saved)
 
 
+def test_all_of_the_optimizers_state_goes_where_the_weights_are(two: Path) -> None:
+    model = tiny_llama().to("meta")  # any device that is not the CPU
+    optimizer = torch.optim.AdamW(model.parameters())
+    found, _ = latest_checkpoint(two)
+    assert found is not None
+
+    load_checkpoint(found, model, optimizer)
+
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    assert len(kept) == 3 * len(list(model.parameters()))
+    assert {value.device.type for value in kept} == {"meta"}, "a fused step on a GPU reads its count there"
+
+
 def test_there_is_no_checkpoint_where_none_was_written(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path / "none") == (None, [])
 
