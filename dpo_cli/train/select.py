@@ -9,13 +9,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 from dpo_cli.errors import StorageError
 from dpo_cli.evaluate.paired import models_differ
@@ -25,8 +25,24 @@ from dpo_cli.train.checkpoint import STATE
 
 log = logging.getLogger("dpo_cli")
 
+T = TypeVar("T")
+
 FOLDER = "best"
 LEVEL = 0.05
+
+
+class Ranks(Protocol):
+    """What a selection needs of a run's ranks."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files."""
+
+    def from_main(self, value: T) -> T:
+        """Give the main rank's value on every rank."""
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """Give the items of all ranks on every rank."""
 
 
 @dataclass
@@ -56,9 +72,7 @@ def selection_of(parts: Parts) -> Selection | None:
     wanted, prompts = parts.recipe.train, [row.prompt_key for row in parts.data.eval_rows]
     if not prompts or (wanted.select == "last" and wanted.early_stop is None):
         return None
-    return Selection(
-        parts.run_dir, wanted.select == "best", wanted.early_stop, prompts, parts.runtime.is_main
-    )
+    return Selection(parts.run_dir, wanted.select == "best", wanted.early_stop, prompts, parts.runtime)
 
 
 def choose(
@@ -79,7 +93,7 @@ class Selection:
     """Follows a run's evaluations; its state is part of every checkpoint, so a resumed run chooses and stops as it would have."""
 
     def __init__(
-        self, run_dir: Path, keeps_weights: bool, patience: int | None, clusters: Sequence[str], is_main: bool
+        self, run_dir: Path, keeps_weights: bool, patience: int | None, clusters: Sequence[str], ranks: Ranks
     ) -> None:
         """Begin without an evaluation.
 
@@ -88,10 +102,10 @@ class Selection:
             keeps_weights: whether an earlier evaluation's weights may be taken.
             patience: evaluations in a row without a better one after which the run ends; None: it never ends early.
             clusters: the prompt of each held-out pair.
-            is_main: whether this process writes files.
+            ranks: the run's; the main one writes, all load.
         """
         self._folder, self._keeps, self._patience = run_dir / FOLDER, keeps_weights, patience
-        self._clusters, self._is_main = clusters, is_main
+        self._clusters, self._ranks = clusters, ranks
         self.best: Best | None = None
         self.n = 0
         """Evaluations seen."""
@@ -104,7 +118,7 @@ class Selection:
         return self._patience is not None and self.waited >= self._patience
 
     def see(self, step: int, result: Evaluation, model: nn.Module) -> None:
-        """Take note of an evaluation, and keep the weights of the best one.
+        """Take note of an evaluation, and keep the weights of the best one; every rank calls this with the same result.
 
         Raises:
             StorageError: they cannot be written.
@@ -118,9 +132,12 @@ class Selection:
             return
         self.waited = 0
         self.best = Best(step, result.accuracy, result.loss, list(result.correct))
-        if self._keeps and self._is_main:
+        if not self._keeps:
+            return
+        if self._ranks.is_main:
             self.best.digest = self._write(step, model)
             self._prune({step, *([old.step] if old else [])})
+        self.best.digest = self._ranks.from_main(self.best.digest)
 
     def choose(self, last: Evaluation) -> Choice:
         """Choose between the best weights and the last: the best only where it is better on the same pairs beyond noise.
@@ -141,22 +158,29 @@ class Selection:
         return Choice(best.step, f"of {told} ({corrected}); chosen on these pairs, so their figures flatter")
 
     def load_best(self, model: nn.Module) -> bool:
-        """Put the best weights into a model; where their file is damaged, say so and leave the last."""
+        """Put the best weights into a model, on all ranks or on none; where their file is damaged, say so and leave the last."""
+        weights = self._read()
+        if not all(self._ranks.gather([weights is not None])):
+            return False
+        assert weights is not None, "this rank is one of all"
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if weight.requires_grad:
+                    weight.copy_(weights[name])
+        return True
+
+    def _read(self) -> dict[str, Tensor] | None:
+        """Give the best weights; None where their file is damaged."""
         assert self.best is not None, "something was chosen"
         path = self._path(self.best.step)
         try:
             content = path.read_bytes()
             if hashlib.blake2b(content).hexdigest() != self.best.digest:
                 raise OSError("its content changed")
-            weights = load(content)
+            return load(content)
         except (OSError, SafetensorError) as error:
             log.warning("%s is not used (%s): the last weights are kept", path, error)
-            return False
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if weight.requires_grad:
-                    weight.copy_(weights[name])
-        return True
+            return None
 
     def state(self) -> dict[str, Any]:
         """Give what a checkpoint keeps."""

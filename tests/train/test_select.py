@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -20,6 +22,8 @@ from dpo_cli.train.select import Selection
 from dpo_cli.train.status import read_status
 from tests.fakes import pair_rows, write_jsonl, write_model
 
+T = TypeVar("T")
+
 N = 200
 PROMPTS = [f"p{i}" for i in range(N)]
 
@@ -30,8 +34,27 @@ def evaluated(n_right: int, loss: float = 0.5, n: int = N) -> Evaluation:
     return Evaluation(n, n_right / n, None, 0.0, loss, 0, None, {}, correct=correct)
 
 
-def selection(folder: Path, patience: int | None = None, keeps: bool = True) -> Selection:
-    return Selection(folder, keeps, patience, PROMPTS, is_main=True)
+class Rank:
+    """A rank of a job whose main rank speaks first; what it said stays in `said`."""
+
+    def __init__(self, said: list[object], is_main: bool = True) -> None:
+        self.said, self.is_main = said, is_main
+
+    def from_main(self, value: T) -> T:
+        """Give the main rank's value."""
+        if self.is_main:
+            self.said[:] = [value]
+        return self.said[0]  # type: ignore[return-value]
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """Give this rank's own items."""
+        return list(items)
+
+
+def selection(
+    folder: Path, patience: int | None = None, keeps: bool = True, rank: Rank | None = None
+) -> Selection:
+    return Selection(folder, keeps, patience, PROMPTS, rank or Rank([]))
 
 
 def valued(value: float) -> nn.Linear:
@@ -77,6 +100,18 @@ def test_weights_come_back_and_damaged_ones_do_not(tmp_path: Path, caplog: pytes
     (path,) = (tmp_path / "best").iterdir()
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert not found.load_best(valued(0.0)) and "the last weights are kept" in caplog.text
+
+
+def test_every_rank_takes_the_best_weights(tmp_path: Path) -> None:
+    said: list[object] = []
+    ranks = [selection(tmp_path, rank=Rank(said, is_main)) for is_main in (True, False)]
+    for each in ranks:
+        each.see(10, evaluated(150), valued(1.5))
+
+    for each in ranks:
+        model = valued(0.0)
+        assert each.load_best(model) and torch.equal(model.weight, valued(1.5).weight)
+    assert ranks[0].state() == ranks[1].state()
 
 
 def test_patience_counts_evaluations_without_a_better_one(tmp_path: Path) -> None:
