@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dpo_cli.errors import Stopped, UserError
 from dpo_cli.metrics.scrub import scrub
 from dpo_cli.recipe.load import Loaded
-from dpo_cli.train.folder import Folder
+from dpo_cli.train.folder import Folder, put_back
 from dpo_cli.train.ranks import cause, leave_words
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.signals import Signals
@@ -30,12 +30,15 @@ def recorded(
     except BaseException as error:
         signals.is_leaving = True
         if isinstance(error, Stopped) and status.state == "finished":
-            return  # it came too late to stop anything
+            if runtime.is_main:
+                status.write()  # it came too late to stop anything but the writing of this
+            return
         if not runtime.is_main:
             leave_words(folder.path, runtime.rank, error)
             raise
         lost = cause(folder.path, error) if runtime.world > 1 else None
         _record(status, lost or error, going_on, runtime.world)
+        put_back(folder)
         if lost is not None:
             raise lost from error
         raise

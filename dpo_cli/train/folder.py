@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,8 @@ from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.segments import commit
 from dpo_cli.train.lock import FILE_NAME as LOCK
 from dpo_cli.train.status import Status, read_status
+
+log = logging.getLogger("dpo_cli")
 
 RECIPE = "recipe.yaml"
 CHECKPOINTS = "checkpoints"
@@ -36,6 +39,14 @@ def recipe_of(name: str) -> Recipe | None:
 
 
 @dataclass(frozen=True)
+class Before:
+    """A finished run's own words."""
+
+    status: Status
+    recipe: bytes
+
+
+@dataclass(frozen=True)
 class Folder:
     """A run folder and why it was chosen."""
 
@@ -45,6 +56,8 @@ class Folder:
     """The run that was asked for is complete; nothing is left to do."""
     note: str = ""
     """One line for the user; empty for a plain new run."""
+    before: Before | None = None
+    """What the run was, where it is a finished one that goes on to another end."""
 
 
 def choose_folder(loaded: Loaded) -> Folder:
@@ -68,10 +81,10 @@ def choose_folder(loaded: Loaded) -> Folder:
         if not path.exists():
             return _new(loaded, path, taken)
         status = _status(loaded, path)
-        named = status is not None and loaded.recipe.name is not None
-        extended = _extension(loaded, path, status) if status is not None and named else []
-        if resume == "auto" and status is not None and (status.state != "finished" or extended):
-            return _continued(loaded, path, status, extended)
+        if resume == "auto" and status is not None:
+            extended = _extension(loaded, path, status) if loaded.recipe.name is not None else []
+            if status.state != "finished" or extended:
+                return _continued(loaded, path, status, extended)
         taken = path
     raise AssertionError("count never ends")
 
@@ -96,6 +109,18 @@ def create(folder: Folder, loaded: Loaded) -> None:
         raise StorageError.of(
             str(folder.path), f"cannot be written: {error.strerror}", "train.output_dir=<a folder>"
         ) from None
+
+
+def put_back(folder: Folder) -> None:
+    """Make a finished run what it was, where it did not get a step further: it was asked for what cannot be, or stopped on the way."""
+    before = folder.before
+    if before is None or folder.status.step > before.status.step:
+        return
+    before.status.write()
+    try:
+        commit(folder.path, RECIPE, before.recipe)
+    except OSError as error:
+        log.warning("%s cannot be written (%s)", folder.path / RECIPE, error.strerror)
 
 
 def _status(loaded: Loaded, path: Path) -> Status | None:
@@ -133,7 +158,10 @@ def _continued(loaded: Loaded, path: Path, status: Status, extended: list[str]) 
     following = Status(str(path), loaded.digest, attempt=status.attempt + 1, resumable=status.resumable)
     what = "finished" if status.state == "finished" else "unfinished"
     note = f"continuing the {what} run {path}" + (f" with {', '.join(extended)}" if extended else "")
-    return Folder(path, following, note=note)
+    if status.state != "finished":
+        return Folder(path, following, note=note)
+    before = Before(replace(status, run_dir=str(path)), (path / RECIPE).read_bytes())
+    return Folder(path, following, note=note, before=before)
 
 
 def _extension(loaded: Loaded, path: Path, status: Status) -> list[str]:

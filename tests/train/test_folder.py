@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dpo_cli.errors import RecipeError, StorageError
+from dpo_cli.errors import RecipeError, Stopped, StorageError
 from dpo_cli.recipe.load import Loaded, load
+from dpo_cli.train.ending import recorded
 from dpo_cli.train.folder import RECIPE, Folder, choose_folder, create
+from dpo_cli.train.runtime import Runtime
+from dpo_cli.train.signals import Signals
 from dpo_cli.train.status import read_status
 
 TEXT = "model: {name: org/model}\ndata: {train: [{path: rows.jsonl}]}\n"
@@ -89,6 +92,24 @@ def test_resume_never_starts_another_run() -> None:
     first = start(end="failed")
 
     assert choose_folder(recipe("train.resume=never")).path.name == f"{first.path.name}-2"
+
+
+def test_resume_never_asks_nothing_of_the_run_that_is_there() -> None:
+    start("name=mine", end="failed")
+
+    assert choose_folder(recipe("name=mine", "method.beta=0.2", "train.resume=never")).path == Path(
+        "runs/mine-2"
+    )
+
+
+def test_a_stop_that_comes_while_the_end_is_written_leaves_it_written() -> None:
+    folder = start()
+    with recorded(Runtime("fp32"), folder, recipe(), "dpo train", Signals()):
+        folder.status.state = "finished"
+        raise Stopped("SIGTERM")
+
+    status = read_status(folder.path)
+    assert status is not None and status.state == "finished"
 
 
 def test_fault_010_a_folder_that_is_no_run_is_not_touched() -> None:
