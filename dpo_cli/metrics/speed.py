@@ -10,9 +10,11 @@ from collections.abc import Callable
 class Speed:
     """Counts work since the last `read`, and the steps since the start for the time left."""
 
-    def __init__(self, step: int, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start the clock at `step` of `steps`; a resumed run starts it where it goes on."""
-        self._clock, self._steps = clock, steps
+    def __init__(
+        self, step: int, steps: int, spent_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start the clock at `step` of `steps`; a resumed run starts it where it goes on, `spent_s` seconds after its start."""
+        self._clock, self._steps, self._spent_s = clock, steps, spent_s
         self._first_step = self._step = step
         self._began = self._window_began = clock()
         self._paused_s = self._window_paused_s = 0.0
@@ -47,12 +49,16 @@ class Speed:
 
     @property
     def train_seconds(self) -> float:
-        """Seconds spent on training steps since the start, pauses left out."""
+        """Seconds spent on all training steps so far, pauses left out."""
+        return self._spent_s + self._here_s
+
+    @property
+    def _here_s(self) -> float:
         return self._clock() - self._began - self._paused_s
 
     def _eta_s(self) -> float:
-        """Give the seconds of training left at the mean pace since the start."""
-        return self.train_seconds / (self._step - self._first_step) * (self._steps - self._step)
+        """Give the seconds of training left at the mean pace of this process."""
+        return self._here_s / (self._step - self._first_step) * (self._steps - self._step)
 
     def _clear(self) -> None:
         self._window_began, self._window_paused_s = self._clock(), 0.0

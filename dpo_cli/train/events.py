@@ -35,8 +35,20 @@ class LogEvent:
         """Log every `every` steps and after the last."""
         if self.console is not None:
             self.console.advance(run.step)
-        if run.step % self.every and run.step != run.total_steps:
-            return
+        if not run.step % self.every or run.step == run.total_steps:
+            self._write(run)
+
+    def rest(self, run: Run, first_step: int) -> None:
+        """Log what an early stop left between two lines, where this process made a step."""
+        if run.step % self.every and first_step < run.step < run.total_steps:
+            self._write(run)
+
+    def _write(self, run: Run) -> None:
+        """Log what was counted since the last line, and look at those steps; every rank calls this.
+
+        Raises:
+            NumericsError: too many of them were not finite.
+        """
         values = run.meter.reduce(run.runtime.sum_over_ranks, run.runtime.gather)
         if is_still(values, run.step):
             values |= update_sizes(run.scorer, run.optimizer)
@@ -66,10 +78,8 @@ class EvalEvent:
 
     def after_step(self, run: Run) -> None:
         """Evaluate every `every` steps, not after the last; a stop puts it off until the run goes on."""
-        if not self.every or run.step % self.every or run.step == run.total_steps:
-            return
-        run.owes_eval = True
-        if run.runtime.highest(self.signals.wish) == Wish.STOP:
+        run.owes_eval = bool(self.every) and run.step % self.every == 0 and run.step != run.total_steps
+        if not run.owes_eval or run.runtime.highest(self.signals.wish) == Wish.STOP:
             return
         began = time.monotonic()
         try:

@@ -81,7 +81,10 @@ def restore(run: Run, parts: Parts, checkpoint: Checkpoint) -> list[str]:
         totals, tokens = reference["total"].tolist(), reference["tokens"].tolist()
         parts.reference.add(dict(zip(_keys(parts), zip(totals, tokens, strict=True), strict=True)))
     _restore_meter(run, state)
-    run.step, run.owes_eval = checkpoint.step, bool(state.get("owes_eval"))
+    run.step = checkpoint.step
+    # The evaluation after a run's last step is no selection's; where the run goes on, it is one on the way.
+    was_last = run.step == state.get("total_steps") and run.step < run.total_steps
+    run.owes_eval = was_last or bool(state.get("owes_eval"))
     run.n_skipped = int(state.get("n_skipped", 0))
     if run.selection is not None and state.get("selection"):
         run.selection.load_state(state["selection"])

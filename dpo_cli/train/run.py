@@ -84,6 +84,7 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
     recipe, status = loaded.recipe, folder.status
     method = methods.get(recipe.method.name)
     checkpoint = runtime.from_main(newest_checkpoint(folder.path) if runtime.is_main else None)
+    status.resumable = checkpoint is not None
     parts = build(recipe, runtime, folder.path, checkpoint.state.get("choices") if checkpoint else None)
     parts.data.report.advice = method.advice(recipe.method, parts.data.train)
     for line in [
@@ -114,28 +115,27 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
             method.needs_reference and not parts.has_own_reference,
         )
     )
-    run.speed = Speed(first_step, run.total_steps)
+    spent_s = checkpoint.state.get("train_seconds", 0.0) if checkpoint else 0.0
+    run.speed = Speed(first_step, run.total_steps, spent_s)
     status.steps, status.step = run.total_steps, first_step
     saver = _saver(parts, status, checkpoint)
     evaluation = EvalEvent(parts.evaluate, sinks, recipe.train.eval_every if parts.data.eval else 0, signals)
     finite = FiniteCheck(folder.path, recipe.train.skip_nonfinite)
-    run.events = [
-        LogEvent(sinks, console, status, finite, recipe.log.every),
-        evaluation,
-        SaveEvent(saver, signals, finite, recipe.train.save_every),
-    ]
+    log = LogEvent(sinks, console, status, finite, recipe.log.every)
+    run.events = [log, evaluation, SaveEvent(saver, signals, finite, recipe.train.save_every)]
     with closing(sinks), recorded(runtime, folder, loaded, command, signals):
         with signals.held():
             saver.prepare(run, bool(recipe.train.save_every))
             if run.owes_eval:
                 evaluation.after_step(run)
             fit(run)
+            log.rest(run, first_step)
             saver.join()
         seconds, trained = run.speed.train_seconds, _evaluate(parts)
         if runtime.is_main and trained is not None:
             sinks.write(run.step, trained.as_metrics())
     status.state, status.step, status.train_seconds = "finishing", run.step, seconds
-    status.pairs_per_second = _pairs_per_second(run, first_step, seconds)
+    status.pairs_per_second = _pairs_per_second(run, seconds)
     _finish(parts, run, status, trained, tracker.offline_dir if tracker else None, command)
 
 
@@ -272,10 +272,10 @@ def _summary(
     )
 
 
-def _pairs_per_second(run: Run, first_step: int, seconds: float) -> float:
+def _pairs_per_second(run: Run, seconds: float) -> float:
     size, n = run.recipe.train.batch_size, len(run.groups)
     per_epoch = -(-n // size)
-    done = sum(min(size, n - step % per_epoch * size) for step in range(first_step, run.step))
+    done = sum(min(size, n - step % per_epoch * size) for step in range(run.step))
     return done / seconds if seconds > 0 else 0.0
 
 

@@ -48,3 +48,12 @@ def test_a_resumed_run_judges_its_pace_by_its_own_steps():
 
 def test_peak_memory_is_that_of_a_python_process():
     assert 0.01 < peak_memory_gib() < 100
+
+
+def test_a_resumed_run_has_trained_for_what_it_trained_before_too():
+    clock = Clock()
+    speed = Speed(step=90, steps=100, spent_s=600.0, clock=clock)
+    clock.now += 5
+    speed.add(91, pairs=2, tokens=10, padded_tokens=10)
+    assert speed.train_seconds == 605
+    assert speed.read()["perf/eta_s"] == 45, "at the pace of this process"

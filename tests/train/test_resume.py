@@ -68,10 +68,12 @@ def test_a_finished_run_is_extended_to_what_it_would_have_become(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = only(tmp_path / "two")
+    kept = shutil.copytree(path / "checkpoints" / "step-00000002", tmp_path / "step 2")
 
     status = run(recipe.parent, f"train.resume={path}", "train.max_steps=4")
 
     assert (status.state, status.step, status.run_dir) == ("finished", 4, str(path))
+    assert status.train_seconds > json.loads((kept / "state.json").read_text())["train_seconds"] > 0
     assert weights(path) == weights(only(tmp_path / "four"))
     said = capsys.readouterr().err
     assert f"continuing the finished run {path} with train.max_steps=4" in said
@@ -111,9 +113,19 @@ def test_a_finished_run_without_a_checkpoint_cannot_be_extended_and_is_left_alon
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
-def test_fewer_steps_than_are_done_are_refused(recipe: Path, tmp_path: Path) -> None:
+def test_fewer_steps_than_are_done_are_refused_and_the_run_stays_finished(
+    recipe: Path, tmp_path: Path
+) -> None:
+    path = only(tmp_path / "two")
+    before = [(path / name).read_text() for name in ("status.json", "recipe.yaml")]
+
     with pytest.raises(RecipeError, match="2 steps are done, the recipe now asks for 1"):
-        run(recipe.parent, f"train.resume={only(tmp_path / 'two')}", "train.max_steps=1")
+        run(recipe.parent, f"train.resume={path}", "train.max_steps=1")
+
+    status, kept = ((path / name).read_text() for name in ("status.json", "recipe.yaml"))
+    assert kept == before[1]
+    assert json.loads(status) == {**json.loads(before[0]), "run_dir": str(path)}
+    assert run(recipe.parent, f"train.resume={path}").message == "complete at step 2"
 
 
 def unfinished(tmp_path: Path) -> Path:
@@ -137,6 +149,7 @@ def test_fault_017_and_060_rows_that_changed_since_are_refused(recipe: Path, tmp
         f"dpo: error[2] data.train: the rows changed since {path}/checkpoints/step-00000002"
     )
     assert line.endswith("Fix: restore the files, or train.resume=never starts another run")
+    assert json.loads((path / "status.json").read_text())["resumable"], "there is a checkpoint"
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(recipe: Path, tmp_path: Path) -> None:

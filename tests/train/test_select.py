@@ -16,6 +16,7 @@ from torch import nn
 
 from dpo_cli.errors import RecipeError
 from dpo_cli.evaluate.pairs import Evaluation
+from dpo_cli.metrics.sinks.jsonl import read_metrics
 from dpo_cli.recipe.load import load
 from dpo_cli.train.run import train
 from dpo_cli.train.select import Selection
@@ -150,7 +151,7 @@ model: {name: ./tiny}
 data: {train: [{path: rows.jsonl}], eval: [{path: held.jsonl}]}
 optim: {lr: 2e-3, warmup: 0, schedule: constant}
 train: {batch_size: 8, epochs: 12, precision: fp32, eval_every: 4, save_every: 5, samples: 0, select: best, early_stop: 3}
-log: {every: 4}
+log: {every: 3}
 """
 
 
@@ -175,6 +176,9 @@ def test_an_early_stop_ends_the_run_and_a_resumed_run_stops_there_too(inputs: Pa
     assert first.state == "finished"
     assert (first.step, first.steps) == (16, 60)
     assert first.message == f"complete at step {first.step} of 60, stopped early"
+    assert "train/loss" in read_metrics(path / "metrics.jsonl")[-1], (
+        "the steps since the last line are told too"
+    )
     assert first.weights in (path / "model" / "README.md").read_text() and first.weights.startswith("of ")
     again = tmp_path / "b" / path.name
     shutil.copytree(path, again)
@@ -189,6 +193,22 @@ def test_an_early_stop_ends_the_run_and_a_resumed_run_stops_there_too(inputs: Pa
     assert (second.step, second.weights, second.attempt) == (first.step, first.weights, 1)
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (path, again))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_has_seen_the_evaluations_of_one_that_never_ended(
+    inputs: Path, tmp_path: Path
+) -> None:
+    settings = ["name=mine", "train.early_stop=null", "train.eval_every=2", "train.save_every=2"]
+    said = {}
+    for name, ends in (("once", (6,)), ("twice", (4, 6))):
+        for steps in ends:
+            where = [f"train.output_dir={tmp_path / name}", f"train.max_steps={steps}"]
+            status = train(load(str(inputs), [*settings, *where]), "dpo train")
+        said[name] = (status.step, status.weights)
+
+    assert said["once"][0] == 6 and "none of 2 evaluations before it" in said["once"][1]
+    assert said["twice"] == said["once"]
 
 
 @pytest.mark.slow
