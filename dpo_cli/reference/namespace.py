@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from dpo_cli.modeling.adapters import base_parameters
+from dpo_cli.modeling.hub import ADAPTER_CONFIG
 from dpo_cli.reference.segments import commit
 from dpo_cli.reference.store import VERSION, make_private
 
@@ -37,7 +38,7 @@ def namespace(model: PreTrainedModel, precision: str, layout: str, weights: str 
 
 
 def weights_digest(model: PreTrainedModel, adapter: bool = False) -> str:
-    """Give a digest over the tensors, not the files: re-sharding, renaming or moving a model changes nothing.
+    """Give a digest over the tensors and an adapter's factors, not the files: re-sharding, renaming or moving a model changes nothing.
 
     Args:
         model: before its first step.
@@ -49,6 +50,9 @@ def weights_digest(model: PreTrainedModel, adapter: bool = False) -> str:
     whole = hashlib.blake2b(digest_size=16)
     for (name, weight), digest in zip(named, digests, strict=True):
         whole.update(f"{name} {weight.dtype} {tuple(weight.shape)} {digest}\n".encode())
+    if adapter:  # the factor of a low-rank update is in no tensor
+        factors = ((name, getattr(module, "scaling", None)) for name, module in model.named_modules())
+        whole.update(json.dumps(sorted((n, f) for n, f in factors if isinstance(f, dict))).encode())
     return whole.hexdigest()
 
 
@@ -59,10 +63,11 @@ def remembered_digest(model: PreTrainedModel, folders: Sequence[Path], memo: Pat
 
     Args:
         model: as loaded from the folders, before any step.
-        folders: its model folder, and that of the adapter which belongs to it.
+        folders: its model folder, and that of the adapter which belongs to it, whose settings count as weights.
         memo: file that remembers; made where it is missing, and left alone where it cannot be written.
     """
-    files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    names = ("*.safetensors", ADAPTER_CONFIG)
+    files = [path for folder in folders for name in names for path in sorted(folder.glob(name))]
     key = _files_key(files, str(model.dtype))
     known = _read(memo)
     if key not in known:

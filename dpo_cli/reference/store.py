@@ -64,10 +64,9 @@ class Store:
         self._tiers = [self.folder / OWN, self.folder / IMPORTED]
         if shared is not None:
             self._tiers += [shared / f"v{VERSION}" / name / kind for kind in (OWN, IMPORTED)]
+        self._about = json.dumps(dict(about), indent=1).encode()
         try:
-            make_private(self.folder / OWN)
-            if not (self.folder / "meta.json").exists():
-                commit(self.folder, "meta.json", json.dumps(dict(about), indent=1).encode())
+            self._make(OWN)
         except OSError as error:
             raise self._cannot("cannot be written", error) from None
 
@@ -138,6 +137,7 @@ class Store:
             StorageError: they cannot.
         """
         try:
+            self._make(OWN)
             commit(self.folder, ".probe", b"")
             (self.folder / ".probe").unlink(missing_ok=True)
         except OSError as error:
@@ -147,18 +147,24 @@ class Store:
         """Remember which run used this namespace, and when; where that cannot be written, nothing is lost."""
         name = hashlib.blake2b(str(run).encode(), digest_size=8).hexdigest()
         try:
-            make_private(self.folder / "runs")
+            self._make("runs")
             text = json.dumps({"run": str(run), "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
             commit(self.folder / "runs", f"{name}.json", text.encode())
         except OSError as error:
             log.debug("use of %s not noted: %s", self.folder, error)
+
+    def _make(self, kind: str) -> None:
+        """Make a folder of the namespace, and the namespace where there is none, or none any more: `dpo cache gc` may run beside."""
+        make_private(self.folder / kind)
+        if not (self.folder / "meta.json").exists():
+            commit(self.folder, "meta.json", self._about)
 
     def _segments(self) -> Sequence[Path]:
         return [path for tier in self._tiers for path in sorted(tier.glob("*.parquet"))]
 
     def _write(self, kind: str, values: Values) -> Path:
         try:
-            make_private(self.folder / kind)
+            self._make(kind)
             path = write_segment(self.folder / kind, values)
         except OSError as error:
             raise StorageError.of(

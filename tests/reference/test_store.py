@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from dpo_cli.errors import StorageError
+from dpo_cli.reference.inventory import clean, namespaces
 from dpo_cli.reference.namespace import namespace, remembered_digest, weights_digest
 from dpo_cli.reference.store import Store
 from tests.fakes import tiny_llama, write_model
@@ -77,6 +78,21 @@ def test_fault_035_values_that_are_no_log_probs_are_refused(tmp_path: Path, bad:
     open_store(tmp_path).write({"a" * 32: bad})
 
     assert open_store(tmp_path).read() == {}
+
+
+def test_what_is_written_after_a_gc_can_be_seen_and_collected_again(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.write(values(3))
+    clean(tmp_path, None, ["ns"], dry=False)
+    assert not list((tmp_path / "v1").iterdir())
+
+    store.check_writable()
+    store.write(values(2, start=5))
+    store.merge()
+    store.note_use(tmp_path / "run")
+
+    (found,) = namespaces(tmp_path)
+    assert (found.about["model"], found.completions, found.runs) == ("tiny", 2, [str(tmp_path / "run")])
 
 
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:

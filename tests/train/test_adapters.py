@@ -18,7 +18,7 @@ from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.logprobs import Scorer, score
 from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Adapter
-from dpo_cli.reference.namespace import weights_digest
+from dpo_cli.reference.namespace import remembered_digest, weights_digest
 from dpo_cli.train.policy import advice, policy_start
 from dpo_cli.train.run import train
 from dpo_cli.train.status import Status
@@ -118,7 +118,15 @@ def test_a_run_from_an_sft_adapter_has_that_adapter_as_its_reference(recipe: Pat
     model = load_model(start.base, 300)
     bare = weights_digest(model)
     continue_adapter(model, sft / "model")
-    assert weights_digest(model, adapter=True) != bare == weights_digest(model)
+    whole = weights_digest(model, adapter=True)
+    assert whole != bare == weights_digest(model)
+    folders, memo = [start.base, start.adapter], tmp_path / "digests.json"
+    assert remembered_digest(model, folders, memo) == whole
+    settings = start.adapter / "adapter_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "lora_alpha": 64}))
+    louder = load_model(start.base, 300)
+    continue_adapter(louder, start.adapter)
+    assert remembered_digest(louder, folders, memo) != whole, "the same tensors, with another factor"
     assert model_start(str(dpo), None, weights=True).base == recipe.parent / "tiny"
     assert status.eval is not None
 
