@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ class Ledger:
     @property
     def best(self) -> np.ndarray:
         """The highest margin that each pair had at a visit, (n,); nan without a visit."""
-        return np.array([max((margin for _, margin, _ in each), default=np.nan) for each in self.visits])
+        met = ([margin for _, margin, _ in each if not math.isnan(margin)] for each in self.visits)
+        return np.array([max(margins, default=np.nan) for margins in met])
 
     def figures(self) -> dict[str, Any]:
         """Give the whole in figures, for JSON."""
@@ -237,7 +239,9 @@ def read_ledger(folder: Path) -> Ledger:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")
+    """Give the mean of what is a number; a visit in a step that was left out (`train.skip_nonfinite`) may say nothing."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else float("nan")
 
 
 def _known(value: float) -> float | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dpo_cli.evaluate.ledger import FOLDER, VISITS
+from dpo_cli.metrics.sinks.jsonl import ends_mid_line
 
 log = logging.getLogger("dpo_cli")
 
@@ -46,6 +47,8 @@ class Visits:
             return
         try:
             self._path.parent.mkdir(exist_ok=True)
+            if ends_mid_line(self._path):
+                lines.insert(0, "\n")
             with self._path.open("a", encoding="utf-8") as file:
                 file.write("".join(lines))
         except OSError as error:

@@ -37,6 +37,15 @@ def test_a_pair_that_stands_twice_in_an_epoch_is_one_pair() -> None:
     assert ledger.visits[0] == [(0, 0.0, 0.05), (3, 0.4, 0.04)]
 
 
+def test_a_visit_in_a_step_that_was_left_out_says_nothing_and_spoils_nothing() -> None:
+    nan = float("nan")
+    visits = {0: [(0, nan, nan), (5, 0.6, 0.04), (9, nan, nan), (12, 0.8, 0.02)]}
+    ledger = ledger_of(["a"], ["f:1"], visits, np.array([1.0]))
+
+    assert ledger.weight == pytest.approx([0.03])
+    assert ledger.standing == pytest.approx([0.8]) and ledger.best == pytest.approx([0.8])
+
+
 def test_forgotten_pairs_were_right_and_are_wrong_now() -> None:
     visits = {0: [(0, 0.0, 1.0), (5, 0.6, 1.0)], 1: [(0, 0.2, 1.0)], 2: [(0, -0.2, 1.0)]}
     ledger = ledger_of(list("abcd"), list("abcd"), visits, np.array([-0.4, 0.3, -0.5, -0.1]))

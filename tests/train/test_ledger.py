@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from dpo_cli.cli.app import app
@@ -18,6 +19,7 @@ from dpo_cli.evaluate.ledger import Ledger, read_ledger, read_visits
 from dpo_cli.recipe.load import load
 from dpo_cli.train.run import train
 from dpo_cli.train.status import read_status
+from dpo_cli.train.visits import Visits
 from tests.fakes import pair_rows, write_jsonl, write_model
 
 N = 160
@@ -104,6 +106,17 @@ def test_a_resumed_run_keeps_the_same_ledger(run: Path, inputs: Path, tmp_path: 
     assert len(lines) > len((run / "ledger" / "visits.jsonl").read_text().splitlines()), "steps were repeated"
     first, second = read_ledger(run / "ledger"), read_ledger(path / "ledger")
     assert first.visits == second.visits and np.array_equal(first.margin, second.margin)
+
+
+def test_a_line_cut_short_takes_no_other_with_it(tmp_path: Path) -> None:
+    visits, path = Visits(tmp_path), tmp_path / "ledger" / "visits.jsonl"
+    for step in range(3):
+        visits.add(step, [7], torch.tensor([0.5]), torch.tensor([0.05]))
+        visits.flush(list, is_main=True)
+        if step == 1:  # a full disk took half of this line
+            path.write_bytes(path.read_bytes()[:-9])
+
+    assert [at for at, _, _ in read_visits(path)[7]] == [0, 2]
 
 
 def test_the_command_shows_suspects_and_what_to_type(run: Path) -> None:

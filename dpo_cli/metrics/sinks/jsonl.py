@@ -31,7 +31,7 @@ class JsonlSink:
         path = info.run_dir / FILE_NAME
         self._attempt = info.attempt
         try:
-            torn = _ends_mid_line(path)
+            torn = ends_mid_line(path)
             self._file = path.open("a", encoding="utf-8")
             if torn:
                 self._file.write("\n")
@@ -102,7 +102,8 @@ def _dumps(row: Mapping[str, Any]) -> str:
     return json.dumps(finite)
 
 
-def _ends_mid_line(path: Path) -> bool:
+def ends_mid_line(path: Path) -> bool:
+    """Tell whether a crash or a full disk cut a file's last line short: what is appended must not become part of it."""
     if not path.exists() or path.stat().st_size == 0:
         return False
     with path.open("rb") as file:
