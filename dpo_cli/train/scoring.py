@@ -32,7 +32,7 @@ def log_probs(sums: Sequence[Sums]) -> LogProbs:
     """Give the sums of groups as log-probs on the CPU, (N,)."""
     flat = [value for own in sums for value in own]
     total = torch.tensor([total for total, _ in flat], dtype=torch.float32)
-    return LogProbs(total, torch.tensor([tokens for _, tokens in flat]))
+    return LogProbs(total, torch.tensor([tokens for _, tokens in flat], dtype=torch.int64))
 
 
 def log_probs_over_ranks(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 
+from dpo_cli.modeling.batching import score_groups
 from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.train.scoring import log_probs_over_ranks
 from dpo_cli.types import TokenGroup
 from tests.fakes import tiny_llama
 
@@ -95,3 +99,13 @@ def test_a_prompt_of_one_token_has_no_nll_of_its_own() -> None:
     alone = GROUPS[0].prompt_alone()
 
     assert alone is not None and alone.scored == (8,)
+
+
+def test_an_evaluation_of_prompts_of_one_token_has_no_prompt_to_score() -> None:
+    scorer, groups = Scorer(tiny_llama()), [group(0, 1, 7, 12), group(1, 1, 5, 2)]
+    found = log_probs_over_ranks(
+        lambda some: score_groups(scorer, some, 100, nullcontext), groups, frozenset({"prompt"})
+    )
+
+    assert found.prompt is not None and found.prompt_tokens is not None
+    assert found.prompt.tolist() == [0.0, 0.0] and found.prompt_tokens.tolist() == [0, 0]
