@@ -165,12 +165,19 @@ def files_of(run: Path) -> list[tuple[str, str]]:
     return [(name, what) for name, what in known.items() if (run / name).exists()]
 
 
+def try_it(run: Path) -> str:
+    """Give the command that shows what a finished run's model does."""
+    name, model = shlex.quote(str(run)), run / "model"
+    if has_reward_head(model):
+        return f"dpo score {name} FILE"
+    has_template = (model / "chat_template.jinja").is_file()
+    return f"dpo chat {name} --against reference" if has_template else f"dpo sample {name}"
+
+
 def next_commands(run: Path, status: Status | None) -> list[str]:
     """Give what to type next: how to go on with an unfinished run, what to do with a finished one."""
     name = shlex.quote(str(run))
     if status is None or status.state != "finished":
         return [status.resume] if status and status.resume else [f"dpo runs {shlex.quote(str(run.parent))}"]
-    is_reward = has_reward_head(run / "model")
-    first = f"dpo score {name} FILE" if is_reward else f"dpo chat {name} --against reference"
-    tried = [first, f"dpo eval {name}", f"dpo compare {name} ANOTHER_RUN"]
+    tried = [try_it(run), f"dpo eval {name}", f"dpo compare {name} ANOTHER_RUN"]
     return [*tried, f"dpo export {name} --to merged --out FOLDER", f"dpo report {name}    # this page again"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,20 +83,6 @@ def show(summary: Summary, console: Console | None = None) -> None:
         name, text = line.split(maxsplit=1)
         grid.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
     console.print(Panel(grid, title=Text(title)))
-
-
-def try_it(model_dir: Path, is_reward: bool) -> str:
-    """Give a command that asks the saved model something, with nothing but transformers."""
-    question, answer = (
-        "{'role': 'user', 'content': 'Bats are blind, right?'}",
-        "{'role': 'assistant', 'content': 'No, they see.'}",
-    )
-    if is_reward:
-        load = "from transformers import AutoTokenizer as T, AutoModelForSequenceClassification as M"
-        rows = f"T.from_pretrained(d).apply_chat_template([{question}, {answer}], return_dict=True, return_tensors='pt')"
-        return f"{sys.executable} -c \"{load}; d='{model_dir}'; print(M.from_pretrained(d)(**{rows}).logits.item())\""
-    ask = f"pipeline('text-generation', '{model_dir}')([{question}], max_new_tokens=60)[0]['generated_text'][-1]['content']"
-    return f'{sys.executable} -c "from transformers import pipeline; print({ask})"'
 
 
 def _result(summary: Summary) -> list[tuple[str, str]]:

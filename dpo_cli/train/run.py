@@ -23,6 +23,7 @@ from dpo_cli.train import ranks
 from dpo_cli.train.build import Parts, build, lengths_of
 from dpo_cli.train.card import card_of
 from dpo_cli.train.checkpoint import Checkpoint
+from dpo_cli.train.contents import try_it
 from dpo_cli.train.ending import recorded
 from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
 from dpo_cli.train.finish import Measured, measure_saved, save_model
@@ -32,7 +33,7 @@ from dpo_cli.train.lock import locked
 from dpo_cli.train.loop import Run, fit
 from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.optim import build_optimizer
-from dpo_cli.train.panel import Summary, show, try_it
+from dpo_cli.train.panel import Summary, show
 from dpo_cli.train.policy import advice
 from dpo_cli.train.remarks import at_end, at_start
 from dpo_cli.train.report import report_at_end
@@ -265,7 +266,7 @@ def _summary(
         train_seconds=status.train_seconds,
         pairs_per_second=status.pairs_per_second or 0.0,
         peak_memory_gib=status.peak_memory_gib or 0.0,
-        next_command=try_it(model_dir, methods.get(parts.recipe.method.name).trains_head),
+        next_command=try_it(parts.run_dir),
         notes=tuple(note for note in (measured.note,) if note),
         weights=status.weights,
         **figures,

@@ -12,7 +12,7 @@ import pytest
 from dpo_cli.cli.report import report
 from dpo_cli.errors import StorageError
 from dpo_cli.metrics.sinks.jsonl import FILE_NAME as METRICS
-from dpo_cli.train.contents import SAMPLES
+from dpo_cli.train.contents import SAMPLES, try_it
 from dpo_cli.train.curves import curves_of
 from dpo_cli.train.outcome import verdict
 from dpo_cli.train.report import FILE_NAME, report_at_end, write_report
@@ -260,9 +260,11 @@ def test_evaluations_are_dots_with_intervals_beside_the_training_line() -> None:
 
 def test_a_reward_model_is_asked_for_scores_not_to_chat(run: Path) -> None:
     assert f"dpo chat {run}" in text_of(run)
+    assert try_it(run) == f"dpo chat {run} --against reference"
     (run / "model" / "config.json").write_text('{"architectures": ["LlamaForSequenceClassification"]}')
 
     assert f"dpo score {run} FILE" in text_of(run) and "dpo chat" not in text_of(run)
+    assert try_it(run) == f"dpo score {run} FILE"
 
 
 def test_a_status_that_is_lost_costs_its_facts_only(run: Path) -> None:
