@@ -23,6 +23,16 @@ scores = model(**rows).logits[:, 0]  # one a chat, higher is better
 ```
 """
 
+_ANSWERING = """\
+```python
+from transformers import pipeline
+
+answer = pipeline("text-generation", folder)
+chat = [{"role": "user", "content": question}]
+print(answer(chat, max_new_tokens=200)[0]["generated_text"][-1]["content"])
+```
+"""
+
 _PACKAGES = ("dpo-cli", "torch", "transformers", "accelerate", "datasets", "safetensors")
 
 
@@ -75,7 +85,7 @@ def model_card(
     made = (
         f"A reward model on `{base_model}` ({paper}), trained by `dpo-cli`.\n\n{_SCORING}"
         if is_reward
-        else f"`{base_model}` aligned with {method.upper()} ({paper}) by `dpo-cli`.\n"
+        else f"`{base_model}` aligned with {method.upper()} ({paper}) by `dpo-cli`.\n\n{_ANSWERING}"
     )
     parts = [
         _front_matter(base_model, datasets, method, is_reward),

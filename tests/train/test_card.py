@@ -5,6 +5,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from dpo_cli.train.card import model_card
+from tests.fakes import write_model
 from tests.train.test_panel import SUMMARY
 
 RECIPE = "model:\n  name: HuggingFaceTB/SmolLM2-135M-Instruct\n  revision: " + "ab12" * 10 + "\n"
@@ -68,3 +69,9 @@ def test_no_credential_reaches_the_card():
 def test_without_held_out_pairs_no_figure_is_claimed():
     card = _card(replace(SUMMARY, accuracy=None, n=None))
     assert "Nothing was held out" in card and "| figure |" not in card
+
+
+def test_the_code_in_the_card_answers(tmp_path, capsys):
+    code = _card().partition("```python\n")[2].partition("```")[0].replace("200", "3")
+    exec(code, {"folder": str(write_model(tmp_path)), "question": "Is the sea blue?"})
+    assert len(capsys.readouterr().out) > 1
