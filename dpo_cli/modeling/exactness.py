@@ -21,6 +21,8 @@ FP32_MAX = 1e-4
 """Largest difference in fp32, nats per token."""
 BF16_MEAN = 1e-3
 """bf16 rounds both paths, each its own way: the packed one's mean error may exceed the padded one's by this much, nats per token."""
+ROUNDING = 2**-6
+"""Of the largest logit: what bf16 makes of a log-prob in a model whose own logits are bf16, a few roundings of 2**-9 each."""
 N_GROUPS = 3
 LONGEST_TOKENS = 4096
 """The padded oracle of a longer group would cost more than the check is worth."""
@@ -61,12 +63,15 @@ def choose_path(
     """
     sample = _sample(groups)
     unit = "of a score" if scorer.is_reward else "nats per token"
+    # A frozen base in bf16 beside fp32 weights that are trained: only autocast multiplies the one with the other.
+    own = nullcontext if _is_fp32(scorer) else autocast
     with torch.no_grad():
         scorer.take("padded")
-        _check_head(scorer, sample[-1])
+        with own():
+            _check_head(scorer, sample[-1])
         if wanted == "padded":
             return Exactness("padded", float("nan"), "attention: padded rows, as asked")
-        exact = _per_token(scorer, "padded", sample, nullcontext)
+        exact = _per_token(scorer, "padded", sample, own)
         try:
             difference, limit = _difference(scorer, sample, exact, autocast, is_fp32)
         except (UnknownAttention, KeyError, TypeError) as error:
@@ -124,28 +129,38 @@ def _per_token(
 
 def _check_head(scorer: Scorer, group: TokenGroup) -> None:
     """Compare what the scorer reads with what the model itself gives, in the weights' own type."""
-    difference = (_score_difference if scorer.is_reward else _logit_difference)(scorer, group)
-    if not difference <= FP32_MAX:
+    difference, limit = (_score_difference if scorer.is_reward else _logit_difference)(scorer, group)
+    if not difference <= limit:
         what = f"the model's output is not its head applied to its last hidden states (differs by {difference:.1e})"
         raise ModelError.of(
             "model.name", what, "this architecture is not supported; please report it with its name"
         )
 
 
-def _logit_difference(scorer: Scorer, group: TokenGroup) -> float:
+def _is_fp32(scorer: Scorer) -> bool:
+    return all(weight.dtype == torch.float32 for weight in scorer.model.parameters())
+
+
+def _limit(given: Tensor) -> float:
+    """Give by how much a model's own output may differ from the same in fp32."""
+    return FP32_MAX if given.dtype == torch.float32 else ROUNDING * max(1.0, given.abs().max().item())
+
+
+def _logit_difference(scorer: Scorer, group: TokenGroup) -> tuple[float, float]:
     row = scorer.layout([group])
     out = scorer.model(
         input_ids=row.input_ids, attention_mask=row.attention_mask, use_cache=False, output_hidden_states=True
     )
-    logits = out.logits.flatten(0, 1)[row.source].float()
-    own = torch.log_softmax(logits, 1).gather(1, row.targets[:, None])[:, 0]
+    logits = out.logits.flatten(0, 1)[row.source]
+    own = torch.log_softmax(logits.float(), 1).gather(1, row.targets[:, None])[:, 0]
     hidden = out.hidden_states[-1].flatten(0, 1)[row.source]
-    return (own - token_log_probs(hidden, head_of(scorer.model), row.targets)).abs().max().item()
+    read = token_log_probs(hidden, head_of(scorer.model), row.targets)
+    return (own - read).abs().max().item(), _limit(logits)
 
 
-def _score_difference(scorer: Scorer, group: TokenGroup) -> float:
+def _score_difference(scorer: Scorer, group: TokenGroup) -> tuple[float, float]:
     """Compare scores with those that transformers gives for each row alone: it looks for the last token that is not the pad token."""
     rows = [np.concatenate([group.prompt, ids]) for ids in group.completions]
     given = [torch.from_numpy(ids.astype(np.int64))[None].to(scorer.model.device) for ids in rows]
     own = torch.cat([scorer.model(input_ids=ids, use_cache=False).logits[:, 0] for ids in given])
-    return (own.float() - scorer(scorer.layout([group]))[0]).abs().max().item()
+    return (own.float() - scorer(scorer.layout([group]))[0]).abs().max().item(), _limit(own)

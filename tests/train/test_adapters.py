@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from dpo_cli.errors import ModelError
 from dpo_cli.modeling.adapters import attach, base_parameters, continue_adapter
+from dpo_cli.modeling.exactness import choose_path
 from dpo_cli.modeling.hub import model_start
 from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.logprobs import Scorer, score
@@ -205,6 +206,31 @@ def test_the_same_seed_draws_the_same_adapter_in_fp32_on_a_bf16_base(kind: str, 
 
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
     assert frozen == {torch.bfloat16} and drawn[0].dtype == torch.float32
+
+
+BESIDE = [
+    {},
+    {"modules_to_save": ["lm_head"]},
+    {"modules_to_save": ["embed_tokens"]},
+    {"targets": ["lm_head"]},
+]
+
+
+@pytest.mark.parametrize("beside", BESIDE, ids=str)
+def test_a_base_in_bf16_passes_the_check_of_the_head_and_a_wrong_head_does_not(
+    recipe: Path, beside: dict[str, list[str]]
+) -> None:
+    model = load_model(recipe.parent / "tiny", 300, dtype=torch.bfloat16)
+    attach(model, Adapter(rank=2, **beside), 0)  # type: ignore[arg-type]
+    scorer = Scorer(model)
+    arguments = (scorer, rows(), "auto", lambda: torch.autocast("cpu", torch.bfloat16), False)
+
+    assert choose_path(*arguments).path == "packed"
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(4)
+        model.config.logit_scale = 0.1  # which this model's own forward does not know
+    with pytest.raises(ModelError, match="the model's output is not its head applied"):
+        choose_path(*arguments)
 
 
 def test_what_cannot_fit_is_named(recipe: Path, trained: tuple[Path, Status], tmp_path: Path) -> None:
