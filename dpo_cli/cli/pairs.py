@@ -61,6 +61,9 @@ def pairs(
         kept, dropped = pairs_of(rated, take, min_gap)
         left_out += dropped
         rows += [preference(better, worse, found.name, found.digest) for better, worse in kept]
+    if not rows and not missing:
+        what = f"no pair is left: {', '.join(f'{n:,} {why}' for why, n in left_out.items())}"
+        raise DataError.of(str(samples), what, "dpo sample --n 8, another judge or a smaller --min-gap")
     write_rows(rows, out)
     facts = {"judge": found.name, **found.facts(), "pairs": len(rows), "prompts": len(groups)}
     if as_json:

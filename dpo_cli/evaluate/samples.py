@@ -23,6 +23,8 @@ ROLES = ("policy", "reference")
 NGRAM = 4
 """Tokens of the pieces whose repetition is counted."""
 _KEYS = {"prompt", "prompt_key", "temperature", "k", "seed", "max_new_tokens", "engine", *ROLES}
+_SAID = {"text", "tokens", "model", "digest"}
+"""What an answer states, whoever made the file."""
 
 
 def read_samples(path: Path) -> list[Row]:
@@ -37,9 +39,16 @@ def read_samples(path: Path) -> list[Row]:
     for row in jsonl.read(path, problems):
         if missing := sorted(_KEYS - row.values.keys()):
             problems.add(row.place, f"no sample of `dpo sample`: {', '.join(missing)} missing")
+        elif wrong := [role for role in ROLES if not _is_said(row.values[role])]:
+            told = f"{' and '.join(wrong)} no answer: null, or {', '.join(sorted(_SAID))}"
+            problems.add(row.place, f"no sample of `dpo sample`: {told}")
         rows.append(dict(row.values))
     problems.raise_any()
     return rows
+
+
+def _is_said(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and value.keys() >= _SAID)
 
 
 def samples_of(path: Path) -> list[Row]:

@@ -32,7 +32,7 @@ def contests(rows: Sequence[Row]) -> list[Contest]:
     for row in rows:
         beside: dict[Against, str | None] = {
             "reference": row["reference"] and row["reference"]["text"],
-            "chosen": row["chosen"],
+            "chosen": row.get("chosen"),
         }
         for against, text in beside.items():
             if row["policy"] is not None and text is not None:

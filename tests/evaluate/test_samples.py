@@ -61,3 +61,6 @@ def test_a_file_is_read_back_and_lines_that_are_no_samples_are_told(tmp_path: Pa
     write_rows([{"prompt": "a"}], tmp_path / "bad.jsonl")
     with pytest.raises(DataError, match=r"bad\.jsonl:1: no sample of `dpo sample`: engine, k, "):
         read_samples(tmp_path / "bad.jsonl")
+    write_rows([row("a", 1.0, None) | {"policy": "text"}], tmp_path / "bad.jsonl")
+    with pytest.raises(DataError, match=r"bad\.jsonl:1: .*: policy no answer: null, or digest, "):
+        read_samples(tmp_path / "bad.jsonl")

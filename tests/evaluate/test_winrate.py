@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from dpo_cli.cli.pairs import pairs as make_pairs
+from dpo_cli.errors import DataError
 from dpo_cli.evaluate.judges._base import Question, Verdict, by_scores
 from dpo_cli.evaluate.judges.longer import Longer
 from dpo_cli.evaluate.preferences import groups_of, pairs_of, preference, ratings
+from dpo_cli.evaluate.samples import write_rows
 from dpo_cli.evaluate.winrate import contests, figures, rows_of
 from tests.evaluate.samples import sampled
 
@@ -109,3 +114,18 @@ def test_without_scores_an_answer_is_rated_by_its_share_of_wins_where_all_are_kn
     verdicts = [Verdict(1.0), Verdict(0.75), Verdict(0.5)]  # a-b, a-c, b-c
     assert [score for score, _ in ratings(group, verdicts)] == [0.875, 0.25, 0.375]
     assert [row["k"] for _, row in ratings(group, [Verdict(1.0), Verdict(None), Verdict(0.5)])] == [1]
+
+
+def test_samples_from_elsewhere_need_no_chosen_answer() -> None:
+    row = sampled("p", "policy", "reference")
+    del row["chosen"]
+
+    assert [each.against for each in contests([row])] == ["reference"]
+
+
+def test_answers_that_all_tie_make_no_pairs_and_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    write_rows([sampled("p", text, k=k) for k, text in enumerate(("ab", "cd"))], path)
+    with pytest.raises(DataError, match=r"no pair is left: 1 ties\. Fix"):
+        make_pairs(path, "longer", out=tmp_path / "pairs.jsonl")
+    assert not (tmp_path / "pairs.jsonl").exists()
