@@ -151,7 +151,8 @@ def check_same(entries: Sequence[Entry]) -> None:
     for other in entries[1:]:
         if other.what != first.what:
             what = f"its figure is the {other.what}, that of {first.name} the {first.what}"
-            problems.append(Problem(other.name, what, "name a reference for both, or for neither"))
+            fix = "measure all of them without reference.source=none"
+            problems.append(Problem(other.name, what, fix))
         if not np.array_equal(np.sort(other.rows.key), sorted_keys):
             problems.append(
                 Problem(other.name, _other_rows(first, other), "the same rows for all: data.eval=[...]")

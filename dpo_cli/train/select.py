@@ -148,7 +148,7 @@ class Selection:
         if not self._keeps or best is None or last.correct is None or last.accuracy is None:
             return Choice(None, "")
         if best.accuracy <= last.accuracy:
-            return Choice(None, f"of the last step: none of {self.n} evaluations before it was better")
+            return Choice(None, f"of the last step: none of {self.n} evaluations was better")
         found = models_differ(np.array(best.correct), np.array(last.correct), self._clusters)
         p_value = 1.0 if found.p_value is None else min(found.p_value * self.n, 1.0)
         told = f"step {best.step}, {best.accuracy:.3f} against {last.accuracy:.3f} at the end on the same {last.n:,} pairs"

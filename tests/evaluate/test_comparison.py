@@ -151,6 +151,7 @@ def test_other_rows_other_figures_and_one_alone_are_refused() -> None:
     ) as told:
         compare([one, fewer, dataclasses.replace(one, name="likelihood", what="log-prob accuracy")])
     assert told.value.code == 2 and len(told.value.problems) == 2
+    assert told.value.problems[1].fix == "measure all of them without reference.source=none"
     with pytest.raises(RecipeError, match="nothing to be compared with"):
         compare([one])
 

@@ -75,7 +75,7 @@ def test_the_best_is_taken_only_where_it_is_separable_from_the_last(tmp_path: Pa
     )
     assert "chosen on these pairs, so their figures flatter" in far.text
     assert near.step is None and "is not separable from it" in near.text
-    assert over.step is None and "none of 3 evaluations before it was better" in over.text
+    assert over.step is None and "none of 3 evaluations was better" in over.text
 
 
 def test_the_best_of_many_must_be_better_by_more(tmp_path: Path) -> None:
