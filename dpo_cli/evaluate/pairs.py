@@ -79,7 +79,7 @@ def evaluate_pairs(
     reference: LogProbs | None,
     method: Method,
     config: Any,
-    tie: float = 0.0,
+    tie_nats: float = 0.0,
 ) -> Evaluation:
     """Give the figures of held-out pairs, every pair counted once.
 
@@ -90,11 +90,15 @@ def evaluate_pairs(
         reference: the same completions, (2n,), on the CPU; None for a method without a reference.
         method: gives rewards and losses.
         config: the method's knobs.
-        tie: margins of at most so much per reward unit are ties: differences that arithmetic alone makes.
+        tie_nats: with a reference, log-ratios of two answers that differ by no more are ties: arithmetic alone makes such differences.
     """
     loss, metrics = judged(annotated(policy, groups), reference, method, config)
     margins = metrics["rewards/margins"].double().numpy()
-    correct = (margins > tie).astype(np.float64)
+    ties = margins == 0
+    if reference is not None:
+        chosen_ratio, rejected_ratio = pairs((policy.total - reference.total).double())
+        ties |= (chosen_ratio - rejected_ratio).abs().numpy() <= tie_nats
+    correct = ((margins > 0) & ~ties).astype(np.float64)
     # A reward model gives scores, no log-probs.
     totals = None if method.trains_head else policy.total.double().numpy()
     theirs = None if reference is None else reference.total.double().numpy()
@@ -104,7 +108,7 @@ def evaluate_pairs(
         ci=accuracy_interval(correct, clusters),
         margin=float(margins.mean()),
         loss=loss,
-        ties=int((np.abs(margins) <= tie).sum()),
+        ties=int(ties.sum()),
         baselines=baselines(groups, theirs),
         metrics={name: float(values.double().nanmean()) for name, values in metrics.items()},
         axis=axis(margins, clusters, totals, policy.tokens.numpy(), theirs),
