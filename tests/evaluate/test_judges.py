@@ -58,6 +58,14 @@ def test_a_reward_model_of_ours_scores_each_chat_as_it_would_alone(
     assert win == float(alone[0] > alone[1])
 
 
+def test_a_score_that_is_not_finite_is_no_verdict(chat_judge: Path) -> None:
+    judge = open_reward(str(chat_judge), None)
+    torch.nn.init.constant_(judge._model.score.weight, float("nan"))
+    (verdict,) = judge.judge([Question("Tea?", "yes", "no")], lambda _n: None)
+
+    assert (verdict.win, verdict.scores, verdict.reason) == (None, None, "the judge's score is not finite")
+
+
 def test_a_model_of_pairs_reads_question_and_answer_as_two_texts(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
     bert = BertConfig(

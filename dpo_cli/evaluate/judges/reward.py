@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +80,7 @@ class Reward:
             size = max(1, BATCH_TOKENS // longest) if self._model.config.pad_token_id is not None else 1
             members = order[at : at + size]
             for member, value in zip(members, self._forward([rows[m] for m in members]), strict=True):
-                found[member] = value
+                found[member] = value if math.isfinite(value) else "the judge's score is not finite"
             at += size
         return found
 
