@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="RUN... [KEY=VALUE]...",
-            help="Run folders or folders of `dpo eval --out`; then changes to their recipes.",
+            metavar="[RUN]... [KEY=VALUE]...",
+            help="Run folders or folders of `dpo eval --out`, those of --group may be left out; then changes to their recipes.",
         ),
-    ],
+    ] = None,
     split: SplitOption = "eval",
     group: Annotated[
         list[str] | None,
@@ -39,14 +39,20 @@ def compare(
 ) -> None:
     """Compare models, and recipes over their seeds, on the same held-out rows. Runs without figures are measured first."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")  # see `dpo train`
+    from dpo_cli.errors import RecipeError
     from dpo_cli.evaluate.comparison import compare as decide
     from dpo_cli.evaluate.publish import publish
     from dpo_cli.metrics import terminal
     from dpo_cli.train.contest import entries_of, names_of
 
-    targets = [text for text in runs if "=" not in text or Path(text).exists()]
+    given = runs or []
+    targets = [text for text in given if "=" not in text or Path(text).exists()]
+    overrides = [text for text in given if text not in targets]
+    targets += _left_out(group or [], targets)
+    if not targets:
+        raise RecipeError.of("RUN", "no run is named", "dpo compare RUN RUN, or --group NAME=RUN,RUN")
     groups = _groups(group, names_of(targets)) if group else None
-    entries = entries_of(targets, [text for text in runs if text not in targets], split)
+    entries = entries_of(targets, overrides, split)
     found = decide(entries, groups)
     names, note = publish(found, out)
     if as_json:
@@ -56,6 +62,15 @@ def compare(
     terminal.say(terminal.console(), f"wrote  {out}: {'  '.join(names)}")
     if note:
         terminal.say(terminal.console(), f"note: {note}")
+
+
+def _left_out(texts: list[str], targets: list[str]) -> list[str]:
+    """Give the folders of groups that are not named beside them."""
+    named = {Path(target).resolve() for target in targets} | {Path(target).name for target in targets}
+    runs = [run.strip() for text in texts for run in text.partition("=")[2].split(",")]
+    return [
+        run for run in dict.fromkeys(runs) if Path(run).is_dir() and not {Path(run).resolve(), run} & named
+    ]
 
 
 def _groups(texts: list[str], names: dict[str, str]) -> dict[str, list[str]]:
@@ -71,7 +86,7 @@ def _groups(texts: list[str], names: dict[str, str]) -> dict[str, list[str]]:
         if name in groups:
             fix = f"all its runs at once: --group {name}=RUN,RUN"
             raise RecipeError.of("--group", f"'{name}' is named twice", fix)
-        groups[name] = [called.get(Path(run).resolve(), run) for run in runs.split(",")]
+        groups[name] = [called.get(Path(run).resolve(), run) for run in map(str.strip, runs.split(","))]
     return groups
 
 

@@ -15,8 +15,8 @@ MOST_ROWS = 24
 def pictures_of(found: Comparison) -> list[Picture]:
     """Give the pictures of a comparison, the most important first."""
     told: list[Picture] = [_accuracies(found)]
-    told += _differences("Models against each other", found.pairs)
     told += _differences("Recipes against each other", found.recipe_pairs)
+    told += _differences("Models against each other", found.pairs)
     return told + _frontiers(found) + _moved(found)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_cli.errors import StorageError
-from dpo_cli.evaluate.comparison import Comparison
+from dpo_cli.evaluate.comparison import Comparison, Pair
 from dpo_cli.evaluate.pictures import pictures_of
 from dpo_cli.evaluate.tables import COSTS, as_csv, as_latex, cells, heads, verdicts
 from dpo_cli.metrics.scrub import scrub_values
@@ -74,7 +74,9 @@ def _facts(found: Comparison) -> dict[str, Any]:
 
 
 def _answer(found: Comparison) -> str:
-    """Say which model is the best and from which it cannot be told apart, in one sentence."""
+    """Say of two recipes whether one is better, else which model is the best and from which it cannot be told apart, in one sentence."""
+    if len(found.recipe_pairs) == 1 and found.recipe_pairs[0].p_adjusted is not None:
+        return _of_recipes(found.recipe_pairs[0])
     best = found.best.name
     against = [pair for pair in found.pairs if best in (pair.a, pair.b)]
     alike = [pair.b if pair.a == best else pair.a for pair in against if not pair.separable]
@@ -84,6 +86,14 @@ def _answer(found: Comparison) -> str:
     names = ", ".join(alike[:5]) + (f" and {len(alike) - 5} more" if len(alike) > 5 else "")
     rest = "" if len(alike) == len(against) else "; from the others it can"
     return f"{accuracy}, but cannot be told apart from {names} on so many rows{rest}."
+
+
+def _of_recipes(pair: Pair) -> str:
+    better, worse = (pair.a, pair.b) if pair.found.difference >= 0 else (pair.b, pair.a)
+    ahead = f"{abs(pair.found.difference):.1%} of the pairs, seeds pooled"
+    if pair.separable:
+        return f"Recipe {better} is better than {worse} by {ahead}."
+    return f"Recipe {better} is ahead of {worse} by {ahead}; seeds and rows so few cannot tell them apart."
 
 
 def _short(value: Any) -> str:

@@ -16,6 +16,8 @@ COSTS = {
     "models_loaded": "models",
 }
 """What a run took, and how a table's head says it."""
+MOST_ALIKE = 6
+"""Pairs of models that cannot be told apart, up to which each has a line."""
 _LATEX = {
     "_": r"\_",
     "%": r"\%",
@@ -70,12 +72,23 @@ def _against(found: Comparison, name: str) -> str:
 
 
 def verdicts(found: Comparison) -> list[str]:
-    """Say of every pair whether the two can be told apart on these rows, models first, then recipes."""
-    told = [f"models   {_verdict(pair, found, len(found.pairs))}" for pair in found.pairs]
-    return [
-        *told,
-        *(f"recipes  {_verdict(pair, found, len(found.recipe_pairs))}" for pair in found.recipe_pairs),
+    """Say which can be told apart on these rows, recipes first, then models: of many pairs of models that cannot be, one line."""
+    recipes = [f"recipes  {_verdict(pair, found, len(found.recipe_pairs))}" for pair in found.recipe_pairs]
+    alike = [pair for pair in found.pairs if not pair.separable and pair.p_adjusted is not None]
+    folded = alike if len(alike) > MOST_ALIKE else []
+    told = [
+        f"models   {_verdict(pair, found, len(found.pairs))}" for pair in found.pairs if pair not in folded
     ]
+    return [*recipes, *told, *([f"models   {_folded(folded, found)}"] if folded else [])]
+
+
+def _folded(alike: Sequence[Pair], found: Comparison) -> str:
+    largest = max(abs(pair.found.difference) for pair in alike)
+    others = "other " if len(alike) < len(found.pairs) else ""
+    return (
+        f"none of the {len(alike)} {others}pairs is separable at n = {found.n:,}, after Holm's correction over {len(found.pairs)};"
+        f" their differences go up to {largest:.3f} (each in compare.json)"
+    )
 
 
 def _verdict(pair: Pair, found: Comparison, n_pairs: int) -> str:

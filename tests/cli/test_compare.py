@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dpo_cli.cli.app import app
 from dpo_cli.cli.compare import _groups as groups_of
 from dpo_cli.cli.compare import compare
 from dpo_cli.cli.runs import runs as list_runs
@@ -57,6 +59,17 @@ def test_runs_are_measured_once_and_compared(
     os.utime(runs[0] / "model" / "model.safetensors", (newer, newer))
     compare(names, out=tmp_path / "third")
     assert capsys.readouterr().err.count("measuring ") == 1
+
+
+def test_runs_of_a_group_need_not_be_named_again(runs: list[Path], tmp_path: Path) -> None:
+    told = CliRunner().invoke(
+        app, ["compare", "--group", f"all={runs[0]}, {runs[1]}", "--out", str(tmp_path), "--json"]
+    )
+    assert told.exit_code == 0, told.output
+    facts = json.loads(told.stdout)
+    assert facts["recipes"]["groups"][0]["runs"] == [run.name for run in runs]
+    with pytest.raises(RecipeError, match="no run is named"):
+        compare(out=tmp_path)
 
 
 def test_fault_068_runs_with_other_rows_are_refused(recipe: Path, runs: list[Path], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from dpo_cli.evaluate.comparison import Comparison, Entry, compare
 from dpo_cli.evaluate.frontier import FRONTIER, Point, read_frontier
 from dpo_cli.evaluate.pictures import pictures_of
 from dpo_cli.evaluate.publish import publish
+from dpo_cli.evaluate.tables import verdicts
 from dpo_cli.pages.chart import Chart, Intervals
 from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Recipe
@@ -122,3 +123,22 @@ def test_a_folder_that_cannot_be_written_is_named(found: Comparison, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         publish(found, tmp_path / "file")
+
+
+def test_recipes_are_answered_first_and_many_pairs_alike_are_one_line(recipe: Recipe, tmp_path: Path) -> None:
+    runs = [entry(f"a{i}", 1.5, i, seeded(recipe, i)) for i in range(3)]
+    runs += [entry(f"b{i}", 1.5, 5 + i, seeded(recipe, i, beta=0.5)) for i in range(3)]
+    found = compare([*runs, entry("untrained", 0.0, 9, seeded(recipe, 0, beta=0.9))])
+    told = verdicts(found)
+    n_separable = sum(pair.separable for pair in found.pairs)
+
+    assert n_separable >= 6, "all of them from the untrained one"
+    assert [line.split()[0] for line in told].index("models") == len(found.recipe_pairs) >= 1
+    assert len(told) == len(found.recipe_pairs) + n_separable + 1
+    assert f"none of the {len(found.pairs) - n_separable} other pairs is separable at n = 400" in told[-1]
+
+    both = compare(runs, {"old": ["a0", "a1", "a2"], "new": ["b0", "b1", "b2"]})
+    publish(both, tmp_path)
+    assert "seeds and rows so few cannot tell them apart" in text_of_page(
+        (tmp_path / "compare.html").read_bytes()
+    )
