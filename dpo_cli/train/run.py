@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_cli import methods
+from dpo_cli.errors import Stopped
 from dpo_cli.evaluate.pairs import Evaluation
 from dpo_cli.metrics import terminal
 from dpo_cli.metrics.scrub import scrub
@@ -123,7 +124,8 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
     evaluation = EvalEvent(parts.evaluate, sinks, recipe.train.eval_every if parts.data.eval else 0, signals)
     finite = FiniteCheck(folder.path, recipe.train.skip_nonfinite)
     log = LogEvent(sinks, console, status, finite, recipe.log.every)
-    run.events = [log, evaluation, SaveEvent(saver, signals, finite, recipe.train.save_every)]
+    save = SaveEvent(saver, signals, finite, recipe.train.save_every)
+    run.events = [log, evaluation, save]
     with closing(sinks), recorded(runtime, folder, loaded, command, signals):
         with signals.held():
             saver.prepare(run, bool(recipe.train.save_every))
@@ -132,7 +134,14 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
             fit(run)
             log.rest(run, first_step)
             saver.join()
-        seconds, trained = run.speed.train_seconds, _evaluate(parts)
+        seconds = run.speed.train_seconds
+        try:
+            trained = _evaluate(parts)
+        except Stopped:
+            # Without checkpoints of its own accord, the run would lose all of its training here.
+            if runtime.world == 1:
+                save.after_step(run)
+            raise
         if runtime.is_main and trained is not None:
             sinks.write(run.step, trained.as_metrics())
     status.state, status.step, status.train_seconds = "finishing", run.step, seconds

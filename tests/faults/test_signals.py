@@ -25,6 +25,21 @@ PHASES = {
 BEFORE_TRAINING = ("data", "model", "reference")
 
 
+@pytest.mark.slow
+def test_fault_019_a_stop_in_the_last_evaluation_saves_what_no_checkpoint_holds(
+    dpo: Dpo, tiny: Path, oracle: Outcome, tmp_path: Path
+) -> None:
+    output = tmp_path / "runs"
+    at = (*PHASES["last evaluation"], "SIGTERM")
+    first = train(dpo, tiny, output, "train.save_every=0", at=(at,))
+
+    assert first.rc == 75, first.err
+    assert "SIGTERM after step 12 of 12, saved" in first.err
+    second = dpo(*shlex.split(status_of(output)["resume"])[1:], cwd=tiny.parent)
+    assert second.rc == 0, second.err
+    assert outcome(only_run(output)) == oracle
+
+
 def train(
     dpo: Dpo, tiny: Path, output: Path, *overrides: str, at: tuple[tuple[str, int, str], ...] = ()
 ) -> Done:
