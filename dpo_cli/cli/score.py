@@ -57,9 +57,13 @@ def score(
         except OSError as error:
             raise StorageError.of(str(out), f"cannot be written: {error.strerror}", "--out FILE") from None
     missing = sum(row["best"] is None for row in rows)
+    cut, length = sum("cut" in row for row in rows), subject.recipe.data.max_length
     for note in (
         subject.left_out,
         f"{missing:,} of {len(rows):,} rows not scored, see `reason`" if missing else "",
+        f"{cut:,} of {len(rows):,} rows have answers that were cut to {length:,} tokens, see `cut`"
+        if cut
+        else "",
     ):
         if note:
             terminal.say(terminal.console(), f"note: {note}")

@@ -18,6 +18,7 @@ from dpo_cli import methods
 from dpo_cli.data import jsonl
 from dpo_cli.data.encode import Encoder
 from dpo_cli.data.formats._base import BadRow, check_turns, messages, template_fields, text
+from dpo_cli.data.reasons import Note
 from dpo_cli.data.rows import PlacedRow, Problems
 from dpo_cli.errors import DataError
 from dpo_cli.methods._base import Method
@@ -33,6 +34,7 @@ def rate(subject: Subject, path: Path, runtime: Runtime) -> list[dict[str, Any]]
     """Give a file's rows with `rewards`, `ranking` (places of the completions, best first) and `best` (the first of them).
 
     A row that cannot be scored (its prompt leaves no room within `data.max_length`) keeps its place, with `rewards` null and `reason`.
+    Where completions had to be cut to that length, `cut` holds their places.
 
     Args:
         subject: the model and what it is compared with.
@@ -66,7 +68,9 @@ def rate(subject: Subject, path: Path, runtime: Runtime) -> list[dict[str, Any]]
     given = rewards(policy, reference, method, recipe.method, is_bare=bool(subject.left_out)).tolist()
     by_key = dict(zip(groups, given, strict=True))
     told = iter(
-        (None, str(each.reason)) if each.group is None else (by_key[each.group.keys[0]], None)
+        (None, str(each.reason), False)
+        if each.group is None
+        else (by_key[each.group.keys[0]], None, Note.CUT in each.notes)
         for each in encoded
     )
     return [_rated(row, [next(told) for _ in example.completions]) for row, example in rows]
@@ -146,10 +150,12 @@ def _twice(scored: LogProbs) -> LogProbs:
     return LogProbs(total, tokens, public=total)
 
 
-def _rated(row: Mapping[str, Any], found: Sequence[tuple[float | None, str | None]]) -> dict[str, Any]:
-    values = [value for value, _ in found if value is not None]
+def _rated(row: Mapping[str, Any], found: Sequence[tuple[float | None, str | None, bool]]) -> dict[str, Any]:
+    if cut := [k for k, (_, _, is_cut) in enumerate(found) if is_cut]:
+        row = {**row, "cut": cut}
+    values = [value for value, *_ in found if value is not None]
     if len(values) < len(found):
-        reason = next(reason for _, reason in found if reason is not None)
+        reason = next(reason for _, reason, _ in found if reason is not None)
         return {**row, "rewards": None, "ranking": None, "best": None, "reason": reason}
     ranking = sorted(range(len(values)), key=lambda k: -values[k])
     return {**row, "rewards": values, "ranking": ranking, "best": ranking[0]}

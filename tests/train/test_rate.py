@@ -94,6 +94,19 @@ def test_rows_that_do_not_fit_keep_their_place_with_the_reason(
     assert len(second["rewards"]) == 2 and max(second["rewards"]) < 0  # log-probs
 
 
+def test_answers_that_are_cut_are_named(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(tmp_path / "asked.jsonl", [{"prompt": "Tea?", "completions": ["yes", "yes " * 30]}])
+    model, bare = str(recipe.parent / "tiny"), "reference.source=none"
+    (whole,) = scored(capsys, model, tmp_path / "asked.jsonl", [bare])
+    score(model, tmp_path / "asked.jsonl", [bare, "data.max_length=64"])
+    told = capsys.readouterr()
+
+    assert "cut" not in whole and json.loads(told.out)["cut"] == [1]
+    assert "note: 1 of 1 rows have answers that were cut to 64 tokens" in told.err
+
+
 def test_wrong_rows_are_told_with_their_lines(recipe: Path, run: Path, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "bad.jsonl", [{"prompt": "p"}, {"prompt": "p", "completions": [3]}])
     with pytest.raises(
