@@ -50,10 +50,8 @@ class Evaluation:
         elif self.accuracy is not None:
             values["eval/rewards/auc"] = self.accuracy
         if self.ci is not None:
-            values |= {
-                "eval/rewards/accuracies_ci_lo": self.ci[0],
-                "eval/rewards/accuracies_ci_hi": self.ci[1],
-            }
+            name = "auc" if self.baselines is None else "accuracies"
+            values |= {f"eval/rewards/{name}_ci_lo": self.ci[0], f"eval/rewards/{name}_ci_hi": self.ci[1]}
         return values
 
     def as_dict(self) -> dict[str, Any]:

@@ -75,3 +75,37 @@ def mean_interval(
     )
     low, high = result.confidence_interval
     return float(low), float(high)
+
+
+def auc_interval(values: np.ndarray, wanted: np.ndarray, clusters: Sequence[str]) -> Interval | None:
+    """Give the 95% percentile bootstrap interval, over prompts, of the AUC (see `metrics.rank.auc`).
+
+    Where every draw gives the same (all told apart, say) it is Wilson's interval with as many trials as the rarer kind has rows.
+
+    Args:
+        values: (n,).
+        wanted: which of them should be high, (n,) bool, some true and some false.
+        clusters: the prompt of each row, (n,).
+
+    Returns:
+        (low, high); None with fewer than two prompts.
+    """
+    _, cluster = np.unique(np.asarray(clusters, dtype=object), return_inverse=True)
+    prompts = int(cluster.max()) + 1
+    if prompts < 2:
+        return None
+    _, place = np.unique(values, return_inverse=True)  # equal values share a place
+    rng, found = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        times = np.bincount(rng.integers(prompts, size=prompts), minlength=prompts)[cluster]
+        up, down = (np.bincount(place, weights=times * kind) for kind in (wanted, ~wanted))
+        if up.any() and down.any():  # a draw of one kind alone has no AUC
+            found.append(float(up @ (np.cumsum(down) - down / 2) / (up.sum() * down.sum())))
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if low < high:
+        return float(low), float(high)
+    from scipy.stats import binomtest
+
+    trials = int(min(wanted.sum(), (~wanted).sum()))
+    wilson = binomtest(round(low * trials), trials).proportion_ci(LEVEL, method="wilson")
+    return float(wilson.low), float(wilson.high)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dpo_cli.evaluate.pairs import Evaluation
+from dpo_cli.evaluate.statistics import auc_interval
 from dpo_cli.methods._base import Method, annotated, mean_loss
 from dpo_cli.metrics.rank import auc
 from dpo_cli.types import LogProbs, TokenGroup
@@ -13,6 +14,7 @@ from dpo_cli.types import LogProbs, TokenGroup
 
 def evaluate_unpaired(
     groups: Sequence[TokenGroup],
+    clusters: Sequence[str],
     policy: LogProbs,
     reference: LogProbs | None,
     method: Method,
@@ -22,6 +24,7 @@ def evaluate_unpaired(
 
     Args:
         groups: n groups of one completion, all with labels or none.
+        clusters: a digest of each one's prompt, (n,): the interval is over prompts.
         policy: of each, (n,), on the CPU.
         reference: the same completions, (n,), on the CPU; None for a method without a reference.
         method: gives rewards and losses; one that eats labelled completions or targets.
@@ -34,16 +37,21 @@ def evaluate_unpaired(
     rewards = method.reward(scored, reference, config).double().numpy()
     figures: dict[str, Any] = {
         "accuracy": None,
+        "ci": None,
         "margin": float(rewards.mean()),
         "what": "log-prob per token",
     }
     if labels is not None and 0 < labels.sum() < len(labels):
         up, down = rewards[labels.numpy()], rewards[~labels.numpy()]
-        figures = {"accuracy": auc(up, down), "margin": float(up.mean() - down.mean()), "what": "label AUC"}
+        figures = {
+            "accuracy": auc(up, down),
+            "ci": auc_interval(rewards, labels.numpy(), clusters),
+            "margin": float(up.mean() - down.mean()),
+            "what": "label AUC",
+        }
     means = {name: float(values.double().nanmean()) for name, values in out.metrics.items()}
     return Evaluation(
         n=len(groups),
-        ci=None,
         loss=float(mean_loss(out, scored, 1)),
         ties=0,
         baselines=None,

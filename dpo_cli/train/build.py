@@ -81,9 +81,9 @@ class Parts:
     def judged(self, policy: LogProbs, reference: LogProbs | None) -> Evaluation:
         """Evaluate the held-out rows by their log-probs, as `scored` gives them."""
         groups, method, config = self.data.eval, methods.get(self.recipe.method.name), self.recipe.method
-        if len(groups[0].completions) == 1:
-            return evaluate_unpaired(groups, policy, reference, method, config)
         clusters = [row.prompt_key for row in self.data.eval_rows]
+        if len(groups[0].completions) == 1:
+            return evaluate_unpaired(groups, clusters, policy, reference, method, config)
         ties = TIE_NATS[self.runtime.precision]
         return evaluate_pairs(groups, clusters, policy, reference, method, config, ties)
 

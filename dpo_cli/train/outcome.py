@@ -66,8 +66,8 @@ def _logged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     last = next((row for row in reversed(rows) if "eval/loss" in row), None)
     if last is None:
         return None
-    low, high = (last.get(f"eval/rewards/accuracies_ci_{end}") for end in ("lo", "hi"))
     name = "eval/rewards/accuracies" if "eval/longer_wins" in last else "eval/rewards/auc"
+    low, high = (last.get(f"{name}_ci_{end}") for end in ("lo", "hi"))
     return {
         "accuracy": last.get(name),
         "ci": None if low is None or high is None else [low, high],

@@ -3,7 +3,8 @@ import time
 import numpy as np
 import pytest
 
-from dpo_cli.evaluate.statistics import accuracy_interval, mean_interval
+from dpo_cli.evaluate.statistics import accuracy_interval, auc_interval, mean_interval
+from dpo_cli.metrics.rank import auc
 
 
 def _prompts(n):
@@ -73,3 +74,45 @@ def test_two_thousand_rows_take_well_under_a_second_and_repeat_exactly():
     first = accuracy_interval(correct, _prompts(2000))
     assert time.perf_counter() - began < 2  # 0.1 s on an idle core
     assert accuracy_interval(correct, _prompts(2000)) == first
+
+
+def labelled(
+    rng: np.random.Generator, prompts: int, apart: float
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Values, labels and prompts of three answers a prompt, which share how hard it is; the wanted stand `apart` higher."""
+    hard = np.repeat(rng.normal(0, 0.7, prompts), 3)
+    wanted = rng.random(3 * prompts) < 0.5
+    wanted[:2] = True, False
+    values = hard + apart * wanted + rng.normal(0, 1, 3 * prompts)
+    return values, wanted, [f"{i // 3}" for i in range(3 * prompts)]
+
+
+def test_the_interval_of_an_auc_is_that_of_a_bootstrap_by_hand() -> None:
+    values, wanted, prompts = labelled(np.random.default_rng(1), 30, 1.0)
+    interval = auc_interval(values, wanted, prompts)
+    rng, found = np.random.default_rng(7), []
+    for _ in range(1000):
+        rows = np.concatenate([np.arange(3 * i, 3 * i + 3) for i in rng.integers(30, size=30)])
+        up, down = values[rows][wanted[rows]], values[rows][~wanted[rows]]
+        found.append(np.mean([[float(u > d) + (u == d) / 2 for d in down] for u in up]))
+    assert interval is not None
+    assert interval == pytest.approx(np.quantile(found, [0.025, 0.975]).tolist(), abs=0.02)
+    assert interval[0] < auc(values[wanted], values[~wanted]) < interval[1]
+
+
+def test_an_auc_of_one_prompt_or_without_a_mistake() -> None:
+    values, wanted = np.arange(8.0), np.arange(8) > 3
+    assert auc_interval(values, wanted, ["p"] * 8) is None
+    low, high = auc_interval(values, wanted, [str(i) for i in range(8)]) or (0, 0)
+    assert 0.3 < low < 0.6 and high == 1.0, "Wilson's of 4 out of 4"
+
+
+@pytest.mark.slow
+def test_the_interval_of_an_auc_covers_it() -> None:
+    """400 draws of 60 prompts: 93 to 97%, and as much again for the draws."""
+    rng = np.random.default_rng(0)
+    many = labelled(rng, 20_000, 0.8)
+    truth = auc(many[0][many[1]], many[0][~many[1]])
+    intervals = [auc_interval(*labelled(rng, 60, 0.8)) for _ in range(400)]
+    covered = np.mean([low <= truth <= high for low, high in filter(None, intervals)])
+    assert 0.91 <= covered <= 0.98

@@ -208,9 +208,10 @@ def plain_lines(step: int, steps: int, values: Mapping[str, float]) -> list[str]
             for name, short in SHORT
             if f"{group}/{name}" in values
         ]
-        if group == "eval" and "eval/rewards/accuracies_ci_lo" in values:
-            low, high = values["eval/rewards/accuracies_ci_lo"], values["eval/rewards/accuracies_ci_hi"]
-            shown.append(f"acc_ci={low:.3f}..{high:.3f}")
+        for name, short in (("accuracies", "acc"), ("auc", "auc")):
+            if group == "eval" and f"eval/rewards/{name}_ci_lo" in values:
+                low, high = (values[f"eval/rewards/{name}_ci_{end}"] for end in ("lo", "hi"))
+                shown.append(f"{short}_ci={low:.3f}..{high:.3f}")
         if group == "train" and "perf/tokens_per_sec" in values:
             shown.append(f"tok/s={values['perf/tokens_per_sec']:.0f}")
         if group == "train" and "perf/eta_s" in values:
