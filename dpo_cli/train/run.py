@@ -134,14 +134,7 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
             fit(run)
             log.rest(run, first_step)
             saver.join()
-        seconds = run.speed.train_seconds
-        try:
-            trained = _evaluate(parts)
-        except Stopped:
-            # Without checkpoints of its own accord, the run would lose all of its training here.
-            if runtime.world == 1:
-                save.after_step(run)
-            raise
+        seconds, trained = run.speed.train_seconds, _evaluate(parts, run, save)
         if runtime.is_main and trained is not None:
             sinks.write(run.step, trained.as_metrics())
     status.state, status.step, status.train_seconds = "finishing", run.step, seconds
@@ -212,8 +205,14 @@ def _self_test(run: Run, parts: Parts) -> None:
     _say(run.runtime, line)
 
 
-def _evaluate(parts: Parts) -> Evaluation | None:
-    return parts.evaluate() if parts.data.eval else None
+def _evaluate(parts: Parts, run: Run, save: SaveEvent) -> Evaluation | None:
+    """Evaluate what was trained; a run without checkpoints of its own accord would lose all of it to a stop here."""
+    try:
+        return parts.evaluate() if parts.data.eval else None
+    except Stopped:
+        if run.runtime.world == 1:
+            save.after_step(run)
+        raise
 
 
 def _finish(
