@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.data.parse import is_blank
 from dpo_cli.data.reasons import Reason
 from dpo_cli.data.relations import (
     Keyed,
@@ -151,6 +152,7 @@ def audit(
     """
     examples = [*train, *held_out]
     rows, near, negative, marks = list[Keyed](), dict[str, None](), dict[str, None](), dict[str, str]()
+    blank = dict[str, None]()
     with progress("auditing", len(examples)) as advance:
         for i, example in enumerate(examples):
             rows.append(keyed(example, is_held_out=i >= len(train)))
@@ -160,6 +162,9 @@ def audit(
                 near[example.source] = None
             if example.margin is not None and example.margin < 0:
                 negative[example.source] = None
+            is_judged = len(example.completions) > 1 or example.label is not None
+            if is_judged and (not example.prompt or is_blank(example.prompt)):
+                blank[example.source] = None
             if mark := template_fault(example, spells_control):
                 marks[example.source] = mark
             advance(1)
@@ -168,6 +173,7 @@ def audit(
         Finding(
             "scores", "pairs have a chosen completion that scores below the rejected one", _alone(negative)
         ),
+        Finding("empty_prompt", "rows judge answers to an empty prompt", _alone(blank)),
         _template(marks),
     ]
     found = [finding for finding in (*_between(rows), *within) if finding.cases]

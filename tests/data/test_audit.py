@@ -165,6 +165,12 @@ def at(example: Example, line: int) -> Example:
     )
 
 
+def test_answers_to_nothing_are_named_but_not_texts_that_start_from_nothing() -> None:
+    rows = [at(chat(" ", "a", "b"), 1), at(chat("q", "a", "b"), 2), at(chat("\n", "a", label=True), 3)]
+    assert found(audit(rows, [])) == {"empty_prompt": 2}
+    assert found(audit([at(chat("", "a text"), 1)], [])) == {}
+
+
 def test_rankings_take_part_in_contradictions_and_equal_ratings_prefer_nothing() -> None:
     ranking = at(chat("q", "a", "b", "c"), 1)
     assert found(audit([ranking, at(chat("q", "c", "a"), 2)], [])) == {"contradictions": 1}
