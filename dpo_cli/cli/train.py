@@ -30,14 +30,10 @@ def train(
     # A dry run may stand on another machine than the run: a cluster's login node.
     loaded = load(recipe, overrides or []) if dry_run else load(recipe, overrides or [], here.machine)
     if dry_run:
-        from dpo_cli.train.plan import plan
+        from dpo_cli.train.plan import plan, plan_lines
 
         facts = plan(loaded)
-        print(
-            json.dumps(facts)
-            if as_json
-            else "\n".join(f"{name:<10} {value}" for name, value in facts.items())
-        )
+        print(json.dumps(facts) if as_json else "\n".join(plan_lines(facts)))
         return
     # Rows differ in length, and oneDNN keeps a compiled kernel per shape, 1,024 of them: 0.3 GiB more after 16 steps on a CPU.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")

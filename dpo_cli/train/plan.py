@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -51,3 +52,24 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "run_dir": str(chosen.path),
         "note": chosen.note or "nothing was started and nothing was written",
     }
+
+
+def plan_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Say a plan, what is changed a line a key."""
+    parts = ", ".join(f"{name} {n:,}" for name, n in facts["data"].items())
+    size = f"{facts['steps']:,} of {facts['batch_size']} rows, about {facts['tokens_per_step']:,} tokens each"
+    return [
+        f"recipe     {facts['recipe']}",
+        *(
+            f"{'changed' if i == 0 else '':<10} {key}: {value}"
+            for i, (key, value) in enumerate(facts["changed"].items())
+        ),
+        f"method     {facts['method']}",
+        f"model      {facts['model']}",
+        f"reference  {facts['reference']}",
+        f"rows       {parts}",
+        f"steps      {size}",
+        f"run        {facts['run_dir']}",
+        *(f"warning: {warning}" for warning in facts["warnings"]),
+        f"note: {facts['note']}",
+    ]

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from dpo_cli.cli.train import train
 from dpo_cli.metrics.sinks.jsonl import read_metrics
 from dpo_cli.recipe.load import load
+from dpo_cli.train.plan import plan_lines
 from tests.train.tiny_recipe import STEPS, write_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +93,10 @@ def test_fault_069_a_dry_run_loads_no_weights_and_writes_nothing(
     assert (facts["steps"], facts["batch_size"]) == (STEPS, 8)
     assert facts["data"]["train"] + facts["data"]["eval"] == 40
     assert facts["note"] == "nothing was started and nothing was written"
+    told = plan_lines(facts)
+    assert all("{" not in line and "[]" not in line for line in told)
+    assert next(line for line in told if line.startswith("steps")).split()[1:4] == [str(STEPS), "of", "8"]
+    assert sum(line.startswith((" ", "changed")) for line in told) == len(facts["changed"])
 
 
 def test_a_run_ends_with_one_json_object_on_stdout(
