@@ -48,12 +48,11 @@ def compare(
     given = runs or []
     targets = [text for text in given if "=" not in text or Path(text).exists()]
     overrides = [text for text in given if text not in targets]
-    targets += _left_out(group or [], targets)
+    targets += _left_out(_stated(group or []), targets)
     if not targets:
         raise RecipeError.of("RUN", "no run is named", "dpo compare RUN RUN, or --group NAME=RUN,RUN")
     groups = _groups(group, names_of(targets)) if group else None
-    entries = entries_of(targets, overrides, split)
-    found = decide(entries, groups)
+    found = decide(entries_of(targets, overrides, split), groups)
     names, note = publish(found, out)
     if as_json:
         print(json.dumps(found.as_dict()))
@@ -64,20 +63,18 @@ def compare(
         terminal.say(terminal.console(), f"note: {note}")
 
 
-def _left_out(texts: list[str], targets: list[str]) -> list[str]:
-    """Give the folders of groups that are not named beside them."""
-    named = {Path(target).resolve() for target in targets} | {Path(target).name for target in targets}
-    runs = [run.strip() for text in texts for run in text.partition("=")[2].split(",")]
-    return [
-        run for run in dict.fromkeys(runs) if Path(run).is_dir() and not {Path(run).resolve(), run} & named
-    ]
-
-
 def _groups(texts: list[str], names: dict[str, str]) -> dict[str, list[str]]:
     """Read NAME=RUN,RUN; a run goes by its path or by its name, as in `names` (path -> name)."""
+    called = {Path(target).resolve(): name for target, name in names.items()}
+    return {
+        group: [called.get(Path(run).resolve(), run) for run in runs]
+        for group, runs in _stated(texts).items()
+    }
+
+
+def _stated(texts: list[str]) -> dict[str, list[str]]:
     from dpo_cli.errors import RecipeError
 
-    called = {Path(target).resolve(): name for target, name in names.items()}
     groups: dict[str, list[str]] = {}
     for text in texts:
         name, equals, runs = text.partition("=")
@@ -86,8 +83,15 @@ def _groups(texts: list[str], names: dict[str, str]) -> dict[str, list[str]]:
         if name in groups:
             fix = f"all its runs at once: --group {name}=RUN,RUN"
             raise RecipeError.of("--group", f"'{name}' is named twice", fix)
-        groups[name] = [called.get(Path(run).resolve(), run) for run in map(str.strip, runs.split(","))]
+        groups[name] = [run.strip() for run in runs.split(",")]
     return groups
+
+
+def _left_out(groups: dict[str, list[str]], targets: list[str]) -> list[str]:
+    """Give the folders of groups that are not named beside them."""
+    named = {Path(target).resolve() for target in targets} | {Path(target).name for target in targets}
+    runs = dict.fromkeys(run for members in groups.values() for run in members)
+    return [run for run in runs if Path(run).is_dir() and not {Path(run).resolve(), run} & named]
 
 
 def lines(found: Comparison) -> list[str]:
