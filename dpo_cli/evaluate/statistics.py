@@ -31,11 +31,7 @@ def accuracy_interval(
     interval = mean_interval(correct, clusters, weights)
     if interval is None or interval[0] < interval[1]:
         return interval
-    from scipy.stats import binomtest
-
-    prompts = len(set(clusters))
-    wilson = binomtest(round(interval[0] * prompts), prompts).proportion_ci(LEVEL, method="wilson")
-    return float(wilson.low), float(wilson.high)
+    return _wilson(interval[0], len(set(clusters)))
 
 
 def mean_interval(
@@ -104,8 +100,11 @@ def auc_interval(values: np.ndarray, wanted: np.ndarray, clusters: Sequence[str]
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     if low < high:
         return float(low), float(high)
+    return _wilson(float(low), int(min(wanted.sum(), (~wanted).sum())))
+
+
+def _wilson(share: float, trials: int) -> Interval:
     from scipy.stats import binomtest
 
-    trials = int(min(wanted.sum(), (~wanted).sum()))
-    wilson = binomtest(round(low * trials), trials).proportion_ci(LEVEL, method="wilson")
-    return float(wilson.low), float(wilson.high)
+    found = binomtest(round(share * trials), trials).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
