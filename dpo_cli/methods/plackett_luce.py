@@ -51,31 +51,39 @@ def plackett_luce_loss(
     ahead = rewards.flip(1).logcumsumexp(1).flip(1)  # ln of the sum over a place and those behind it
     losses = (ahead - rewards).where(present, 0).sum(1)
 
-    totals, tokens = (best_of(values.detach(), sizes) for values in (policy.total, policy.tokens))
-    best_and_rest = LogProbs(torch.stack(totals, 1).flatten(), torch.stack(tokens, 1).flatten())
-    metrics = reward_metrics(*best_of(config.beta * log_ratio.detach(), sizes), best_and_rest)
-    metrics["rewards/accuracies"] = in_order(rewards.detach(), present)
-    chosen_ratio, rejected_ratio = best_of(log_ratio.detach(), sizes)
-    return LossOutput(
-        (Term(losses),), {**metrics, "logratio/chosen": chosen_ratio, "logratio/rejected": rejected_ratio}
-    )
+    facts = torch.stack([log_ratio.detach(), policy.total.detach(), policy.tokens.to(log_ratio.dtype)], 1)
+    best, rest = best_and_rest(facts, sizes, present)
+    ratios, totals, tokens = torch.stack([best, rest], 1).unbind(2)  # (B, 2) each, as of pairs
+    chosen_ratio, rejected_ratio = ratios.unbind(1)
+    as_pairs = LogProbs(totals.flatten(), tokens.flatten())
+    metrics = {
+        **reward_metrics(config.beta * chosen_ratio, config.beta * rejected_ratio, as_pairs),
+        "rewards/accuracies": in_order(rewards.detach(), present),
+        "logratio/chosen": chosen_ratio,
+        "logratio/rejected": rejected_ratio,
+    }
+    return LossOutput((Term(losses),), metrics)
 
 
 def placed(values: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Give (N,) values by group and place, (B, K) for the longest group's K, and which of those places there are, (B, K) bool."""
     import torch
-    from torch.nn.utils.rnn import pad_sequence
 
-    table = pad_sequence(list(values.split(list(sizes))), batch_first=True, padding_value=ABSENT)
+    table = _by_group(values, sizes)
     places = torch.arange(max(sizes), device=values.device)
     return table, places < torch.tensor(sizes).to(values.device, non_blocking=True)[:, None]
 
 
-def best_of(values: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Give the best completion's value of each group, (B,), and the mean of the others', (B,)."""
-    table, present = placed(values.float(), sizes)
-    rest = table.where(present, 0)[:, 1:].sum(1) / present[:, 1:].sum(1)
-    return table[:, 0], rest
+def best_and_rest(values: Tensor, sizes: Sequence[int], present: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the (N, F) values of the best completion of each group, (B, F), and the mean of the others', (B, F)."""
+    table, others = _by_group(values, sizes), present[:, 1:, None]
+    return table[:, 0], table[:, 1:].where(others, 0).sum(1) / others.sum(1)
+
+
+def _by_group(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    from torch.nn.utils.rnn import pad_sequence
+
+    return pad_sequence(list(values.split(list(sizes))), batch_first=True, padding_value=ABSENT)
 
 
 def in_order(rewards: Tensor, present: Tensor) -> Tensor:
