@@ -14,7 +14,10 @@ from dpo_cli.train.build import Parts
 def at_start(parts: Parts) -> list[Note]:
     """Give the notes on the training rows."""
     rows = parts.data.train_rows
-    note = repeated((row.prompt_key, tuple(ids.tobytes() for ids in row.group.completions)) for row in rows)
+    # By hash: the rows' own bytes would stand in memory twice.
+    note = repeated(
+        (row.prompt_key, tuple(hash(ids.tobytes()) for ids in row.group.completions)) for row in rows
+    )
     return [note] if note else []
 
 

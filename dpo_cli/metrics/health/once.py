@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from dpo_cli.metrics.health.note import Note
 
@@ -20,7 +20,7 @@ LOST = 0.5
 """Share of the margin that rounding may take before it has lost the update."""
 
 
-def repeated(pairs: Iterable[tuple[str, tuple[bytes, ...]]]) -> Note | None:
+def repeated(pairs: Iterable[tuple[str, tuple[Hashable, ...]]]) -> Note | None:
     """Say that one answer stands behind many prompts: the policy can learn it by name, and a margin past 1 says little.
 
     Args:
@@ -38,7 +38,7 @@ def repeated(pairs: Iterable[tuple[str, tuple[bytes, ...]]]) -> Note | None:
             found.append(f"{share:.0%} of the {name} answers are one of {phrases}")
     if not found:
         return None
-    action = "`dpo audit` names them; keep a few of each, or the margin grows by naming them"
+    action = "keep a few rows of each phrase, or the margin grows by naming them"
     return Note("completions repeat", ", ".join(found), action)
 
 
