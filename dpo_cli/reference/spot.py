@@ -94,7 +94,8 @@ def check(
     keys = [key for group in groups for key in group.keys]
     places = [group.source for group in groups for _ in group.keys]
     known = values.of_keys(keys)
-    apart = [abs(a - b) / n**0.5 for (a, n), (b, _) in zip(live, known, strict=True)]
+    sums, tokens = [abs(a - b) for (a, _), (b, _) in zip(live, known, strict=True)], [n for _, n in live]
+    apart = [each / n**0.5 for each, n in zip(sums, tokens, strict=True)]
     mean, limit = sum(apart) / len(apart), NOISE[precision]
     worst = max(range(len(apart)), key=lambda i: (live[i][1] != known[i][1], apart[i]))
     counts_agree = live[worst][1] == known[worst][1]
@@ -105,6 +106,5 @@ def check(
             f" {live[worst][1]}; mean difference {mean:.1e} per root of tokens, allowed {limit:.0e}"
         )
         raise StorageError.of(where, what, "`dpo cache gc` that namespace, or reference.store=<a new folder>")
-    apart_by = [abs(a - b) for (a, _), (b, _) in zip(live, known, strict=True)]
-    per_token = [each / n for each, (_, n) in zip(apart_by, live, strict=True)]
-    return Spot(len(keys), sum(per_token) / len(keys), max(apart_by))
+    per_token = [each / n for each, n in zip(sums, tokens, strict=True)]
+    return Spot(len(keys), sum(per_token) / len(keys), max(sums))
