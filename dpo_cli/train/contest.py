@@ -11,9 +11,8 @@ from dpo_cli.errors import RecipeError, StorageError
 from dpo_cli.evaluate.comparison import Entry
 from dpo_cli.evaluate.frontier import FRONTIER, read_frontier
 from dpo_cli.metrics import terminal
-from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Recipe
-from dpo_cli.train.folder import RECIPE
+from dpo_cli.train.folder import RECIPE, recipe_of
 from dpo_cli.train.results import EVAL, FACTS, cost_of, is_older, read_results
 from dpo_cli.train.subject import Part, Subject, subject_of
 
@@ -58,9 +57,9 @@ def _entry(name: str, path: Path, overrides: Sequence[str], split: Part) -> Entr
     results = read_results(folder)
     assert results is not None, "looked for, or just written"
     rows, facts = results
-    if run is None or not (run / RECIPE).is_file():
+    recipe = recipe_of(str(run)) if run is not None else None
+    if run is None or recipe is None:
         return Entry(name, rows, facts["what"], facts["ece"])
-    recipe = load(str(run / RECIPE)).recipe
     cost = {**asdict(cost_of(run)), "models_loaded": models_loaded(recipe)}
     return Entry(name, rows, facts["what"], facts["ece"], recipe, cost, read_frontier(run / FRONTIER))
 
