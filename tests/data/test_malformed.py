@@ -37,7 +37,7 @@ HEAD = "prompt,chosen,rejected\n"
         ("index.csv", b",prompt,chosen,rejected\n0,q,a,b\n"),
         ("tabs.tsv", b"prompt\tchosen\trejected\nq\ta, really\tb\n"),
         ("array.jsonl", json.dumps([PAIR], indent=2).encode()),
-        ("packed.csv.gz", gzip.compress((HEAD + "q,a,b\n").encode())),
+        ("packed.csv.gz", gzip.compress((HEAD + "q,a,b\n").encode(), mtime=0)),
         ("lines.ndjson", (LINE + "\n").encode()),
     ],
 )
@@ -77,7 +77,7 @@ BROKEN = [
     ("cut.json", json.dumps([PAIR] * 9)[:-30].encode(), ": invalid JSON"),
     ("last.jsonl", LINE.encode() * 500 + b'{"prompt": "q", "cho', ":501:17: invalid JSON"),
     ("null.jsonl", LINE.encode() * 500 + json.dumps({**PAIR, "chosen": None}).encode(), ':501: "chosen" is null'),
-    ("damaged.jsonl.gz", gzip.compress(LINE.encode() * 999)[:-20], ": damaged gzip file"),
+    ("damaged.jsonl.gz", gzip.compress(LINE.encode() * 999, mtime=0)[:-20], ": damaged gzip file"),
     ("images.jsonl", (json.dumps({**PAIR, "images": ["a.png"]}) + "\n").encode() * 30, ':1: "images" is not empty: only text is trained on'),
     ("spelled.csv", (HEAD + "q,\"[{'role': 'assistant', 'content': 'a'}]\",b\n").encode(), ':2: "chosen" is a list of messages spelled as text'),
     ("same.csv", (HEAD + "q,a,a\n" * 9).encode(), "9 of 9 rows have identical completions"),
