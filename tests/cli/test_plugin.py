@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import starts
 from tests.train.tiny_recipe import write_recipe
 
 PLUGIN = '''
@@ -59,7 +60,7 @@ def dpo(here: Path, *arguments: str, **environment: str) -> subprocess.Completed
         env=settings,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=starts(150),
     )
 
 

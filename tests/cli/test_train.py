@@ -17,6 +17,7 @@ from dpo_cli.cli.train import train
 from dpo_cli.metrics.sinks.jsonl import read_metrics
 from dpo_cli.recipe.load import load
 from dpo_cli.train.plan import plan_lines
+from tests.patience import starts
 from tests.train.tiny_recipe import STEPS, write_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +40,7 @@ def dpo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     }
     command = [sys.executable, "-m", "dpo_cli", "train", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=starts(100), check=False
     )
 
 

@@ -17,6 +17,7 @@ from dpo_cli.evaluate.judges.endpoint import KEY, Endpoint
 from tests.evaluate.judge_server import Answer, longer, serving, slowly
 from tests.evaluate.samples import sampled
 from tests.fakes import write_jsonl
+from tests.patience import starts
 
 SECRET = "sk-" + "z" * 20
 QUESTION = Question("Tea?", "yes, with milk", "no")
@@ -25,7 +26,7 @@ QUESTION = Question("Tea?", "yes, with milk", "no")
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "PAUSE_S", 0.01)
-    monkeypatch.setattr(endpoint, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(endpoint, "TIMEOUT_S", starts(1))
     for name in ("http_proxy", "HTTP_PROXY", KEY):
         monkeypatch.delenv(name, raising=False)
 
@@ -123,7 +124,7 @@ def test_slow_500_garbage_then_dead_ends_with_what_it_has_and_goes_on_where_it_s
             return 0, b""
         bad: dict[int, Answer] = {0: slowly(0.1, (500, b"")), 1: (503, b""), 2: (200, "hm"), 3: (200, b"{")}
         if n % 9 == 4:
-            return slowly(0.7, (200, longer(a, b)))  # longer than a judge waits here
+            return slowly(starts(1.5), (200, longer(a, b)))  # longer than a judge waits here
         return bad.get(n % 9, (200, longer(a, b)))
 
     with serving(misbehave) as server:

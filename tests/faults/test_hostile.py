@@ -21,6 +21,7 @@ import xxhash
 from dpo_cli.train.checkpoint import DIGEST, MANIFEST, OPTIMIZER
 from tests.fakes import pair_rows, write_jsonl
 from tests.faults.runs import ROOT, Dpo, Outcome, only_run, outcome, status_of
+from tests.patience import starts
 
 pytestmark = pytest.mark.slow
 
@@ -197,7 +198,7 @@ def test_fault_092_without_a_network_everything_works(tiny: Path, tmp_path: Path
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    _, said = process.communicate(timeout=170)
+    _, said = process.communicate(timeout=starts(150))
 
     assert process.returncode == 0, said
     assert outcome(only_run(tmp_path / "runs")) == oracle

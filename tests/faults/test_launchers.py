@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.faults.runs import ROOT, Dpo, committed, only_run, status_of
+from tests.patience import starts
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,7 @@ class Started:
 
     def said(self) -> str:
         """Wait for the end; give stderr."""
-        return self.process.communicate(timeout=120)[1]
+        return self.process.communicate(timeout=starts(100))[1]
 
     def _lines(self) -> list[str]:
         return (only_run(self.output) / "metrics.jsonl").read_text().splitlines()
@@ -77,7 +78,7 @@ def started(tiny: Path, tmp_path: Path) -> Iterator[list[Started]]:
 
 
 def wait_for_the_end_of(pids: list[int]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + starts(60)
     while any(_is_alive(pid) for pid in pids):
         assert time.monotonic() < deadline, "a worker goes on as an orphan"
         time.sleep(0.05)
@@ -113,7 +114,7 @@ def test_fault_022_a_launcher_that_is_stopped_leaves_no_orphan(
     run.wait_for_steps()
     (worker,) = run.workers()
     run.process.send_signal(signal.SIGTERM)
-    run.process.wait(60)
+    run.process.wait(starts(60))
 
     wait_for_the_end_of([worker])
 
@@ -232,7 +233,7 @@ def test_fault_079_one_ranks_bad_loss_changes_no_weight_on_any(
         env={**env, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=starts(150),
         check=False,
     )
 

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults.runs import ROOT, status_of, write_faulty_recipe
+from tests.patience import starts
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 10
-DEADLINE_S = 60
-"""Of the main rank to end: `PATIENCE_S` and what an interpreter takes to leave."""
+PATIENCE = 8
+"""Starts of an interpreter that a rank waits for another; ranks that start together differ by less."""
+DEADLINE = 60
+"""Starts in which the main rank must end: `PATIENCE` and what an interpreter takes to leave."""
 LONG = ("train.max_steps=100000", "train.epochs=20000", "train.eval_every=0", "log.every=1")
 CHECK_SHARED = """
 import sys
@@ -52,7 +54,7 @@ class Ranks:
             "ACCELERATE_USE_CPU": "true",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
-            "DPO_RANK_TIMEOUT": str(PATIENCE_S),
+            "DPO_RANK_TIMEOUT": str(starts(PATIENCE)),
         }
         self.processes = [
             subprocess.Popen(
@@ -67,7 +69,7 @@ class Ranks:
 
     def ended(self, rank: int) -> tuple[int, str]:
         """Wait for a rank's end; give its exit code and what it said."""
-        said = self.processes[rank].communicate(timeout=DEADLINE_S)[1]
+        said = self.processes[rank].communicate(timeout=starts(DEADLINE))[1]
         return self.processes[rank].returncode, said
 
 
@@ -87,7 +89,7 @@ def start(started: list[Ranks], *commands: list[str]) -> Ranks:
 
 
 def wait_for_steps(output: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + starts(100)
     while not any(path.read_text().count("\n") > 2 for path in output.glob("*/metrics.jsonl")):
         assert time.monotonic() < deadline, "it never trained"
         time.sleep(0.05)

@@ -34,8 +34,8 @@ def test_fault_028_ten_kills_cost_nothing_that_was_committed(tmp_path: Path) -> 
         after = stored(store)
         assert committed.items() <= after.items(), "what was committed stays as it was"
         committed = after
-    done, _ = ended(start(recipe, f"reference.store={store}"), timeout=1200)
-    truth, _ = ended(start(recipe, f"reference.store={tmp_path / 'truth'}"), timeout=1200)
+    done, _ = ended(start(recipe, f"reference.store={store}"), n_starts=1000)
+    truth, _ = ended(start(recipe, f"reference.store={tmp_path / 'truth'}"), n_starts=1000)
 
     values = stored(tmp_path / "truth")
     assert truth["computed"] == len(values)

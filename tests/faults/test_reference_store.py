@@ -21,6 +21,7 @@ from dpo_cli.recipe.load import load
 from dpo_cli.reference.segments import read_segment
 from dpo_cli.train.precompute import open_session, precompute
 from tests.fakes import byte_tokenizer, pair_rows, write_jsonl, write_model
+from tests.patience import starts
 
 TEXT = """\
 model: {name: ./tiny}
@@ -64,9 +65,9 @@ def start(
     )
 
 
-def ended(process: subprocess.Popen[str], timeout: float = 170) -> tuple[dict[str, Any], str]:
+def ended(process: subprocess.Popen[str], n_starts: float = 150) -> tuple[dict[str, Any], str]:
     """Wait for a process that should end well; give its JSON and what it said."""
-    out, err = process.communicate(timeout=timeout)
+    out, err = process.communicate(timeout=starts(n_starts))
     assert process.returncode == 0, err
     return json.loads(out), err
 
@@ -311,7 +312,7 @@ def test_fault_042_two_ranks_score_each_row_once(tmp_path: Path) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [sys.executable, *launcher, "-m", "dpo_cli", "precompute-ref", str(recipe), "--json"]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=170)
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=starts(150))
 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.strip().splitlines()[-1])
@@ -340,7 +341,7 @@ def test_fault_040_a_run_outlives_its_store(recipe: Path) -> None:
     first.send_signal(signal.SIGKILL)
     _, err = first.communicate()
     assert first.returncode == -signal.SIGKILL, err
-    second = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=170)
+    second = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=starts(150))
 
     assert second.returncode == 0, second.stderr
     assert "reference log-probs: 80 found, 0 scored" in second.stderr

@@ -20,6 +20,7 @@ from dpo_cli.train.loop import Run, count_units, fit, normalised, optimizer_step
 from dpo_cli.train.selftest import check_start
 from dpo_cli.types import LossOutput, Term
 from tests.fakes import pair_rows, write_jsonl, write_model
+from tests.patience import starts
 from tests.train.small import small_run, weights
 
 STEPS = "train.max_steps=3"
@@ -172,7 +173,7 @@ def run_on(ranks: int, recipe: Path, output: Path, **environment: str) -> subpro
     )
     command = [sys.executable, *launcher, "dpo_cli", "train", str(recipe), f"train.output_dir={output}"]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | environment
-    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=170)
+    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=starts(150))
 
 
 def test_fault_085_two_ranks_give_one_ranks_losses_weights_and_evaluation(

@@ -23,6 +23,7 @@ from dpo_cli.train.measure import measure, set_names
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.subject import subject_of
 from tests.fakes import pair_rows, tiny_llama, write_jsonl, write_model
+from tests.patience import starts
 from tests.train.finished import finished_run
 from tests.train.tiny_recipe import write_recipe
 
@@ -214,7 +215,7 @@ def test_two_processes_count_every_pair_once(
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=starts(250),
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from rich.console import Console
 from dpo_cli.metrics.sinks import RunInfo
 from dpo_cli.metrics.sinks.console import ConsoleSink, plain_lines, sparkline
 from dpo_cli.metrics.sinks.jsonl import JsonlSink
+from tests.patience import starts
 
 TRAIN = {
     "train/loss": 0.523,
@@ -174,5 +175,5 @@ def test_fault_026_a_closed_stderr_costs_text_and_nothing_else(how, tmp_path):
         process.stderr.read()
         process.stderr.close()
     assert first == b"step=0/3000 loss=0.5 margin=2\n"
-    assert process.wait(timeout=60) in (0, 120)  # 120: Python itself could not flush stderr at exit
+    assert process.wait(timeout=starts(60)) in (0, 120)  # 120: Python itself could not flush stderr at exit
     assert done.read_text() == "done"
