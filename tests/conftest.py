@@ -1,6 +1,15 @@
-"""Nothing here reaches a network or another run's cache."""
+"""Nothing here reaches a network or another run's cache, and signals arrive as from a terminal."""
+
+import signal
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Take signals that `nohup` or a background job ignores: the tests send them, also to processes that inherit this."""
+    for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ def test_help_names_every_command() -> None:
 
 
 def test_help_and_a_bad_recipe_start_fast() -> None:
-    """In CPU time against a bare interpreter's, taken in turn: 8 and 27 times it; torch alone would add 90."""
+    """In CPU time against a bare interpreter's, taken in turn: 8 and 27 times it (17 with the oldest typer); torch alone would add 90."""
     commands = [
         ("-c", "pass"),
         ("-m", "dpo_cli", "--help"),
@@ -40,7 +40,7 @@ def test_help_and_a_bad_recipe_start_fast() -> None:
     ]
     rounds = [[cpu_s(*command) for command in commands] for _ in range(3)]
     bare, shown, refused = map(median, zip(*rounds, strict=True))
-    assert shown < 20 * bare
+    assert shown < 30 * bare
     assert refused < 60 * bare
 
 
