@@ -12,7 +12,7 @@ class Reason(StrEnum):
     EMPTY = "empty completion"
     PROMPTS_DIFFER = "prompts differ"
     PROMPT_ENDS_WITH_ANSWER = "prompt ends with an answer"
-    CONTROL_TEXT = "special-token text that cannot be kept plain"
+    CONTROL_TEXT = "special-token text that this tokenizer, or transformers before 5.20, cannot keep plain"
     PROMPT_REWRITTEN = "template rewrites the prompt when an answer follows"
     LONG_PROMPT = "prompt >= data.max_length"
     LONG_COMPLETION = "completion beyond data.max_length"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Renderer:
             ModelError: the template fails on this row.
         """
         self.render(example, turns, is_open)
+        if not keeps_control_text(self.tokenizer):
+            return None
         try:
             return self._apply(
                 example, turns, is_open, tokenize=True, sanitize_control_tokens=True, return_dict=False
@@ -73,6 +76,14 @@ class Renderer:
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             what = f"the chat template fails: {' '.join(str(error).split())}"
             raise ModelError.of(example.source, what, "mend the row, or model.chat_template=PATH") from error
+
+
+def keeps_control_text(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether messages that spell control tokens can be tokenised as text: from transformers 5.20 on.
+
+    Older ones hand the argument on to the template and let the text become control tokens.
+    """
+    return "sanitize_control_tokens" in inspect.signature(tokenizer.apply_chat_template).parameters
 
 
 def check_template(renderer: Renderer, examples: Sequence[Example], limit_s: float = LIMIT_S) -> None:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.data.template import keeps_control_text
 from dpo_cli.data.thinking import marks_of
 from dpo_cli.errors import ModelError
 
@@ -110,6 +111,8 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     is_fast = tokenizer.is_fast
     backend = json.loads(tokenizer.backend_tokenizer.to_str()) | unused if is_fast else tokenizer.get_vocab()
     parts = [type(tokenizer).__name__, backend, tokenizer.special_tokens_map, tokenizer.chat_template]
+    if not keeps_control_text(tokenizer):
+        parts.append("control text is dropped")
     return hashlib.blake2b(
         json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=16
     ).hexdigest()

@@ -12,7 +12,7 @@ from dpo_cli.data.clean import write_clean
 from dpo_cli.data.wording import is_refusal, nearly_same, template_fault
 from dpo_cli.recipe.schema import Source, Split
 from dpo_cli.types import DataKind, Diet, Example
-from tests.data.build import chat, load_rows, parse, read
+from tests.data.build import chat, load_rows, needs_control_text, parse, read
 from tests.fakes import byte_tokenizer, pair_rows, write_jsonl
 
 STARTER = Path(__file__).resolve().parents[2] / "recipes" / "starter"
@@ -70,6 +70,7 @@ def found(audited: Audit) -> dict[str, int]:
 ALL = {"duplicates": 50, "contradictions": 20, "cycles": 10, "leaks": 30, "template": 15}
 
 
+@needs_control_text
 def test_all_that_was_planted_is_found_with_its_places(tmp_path: Path) -> None:
     train, held_out = planted()
     path = write_jsonl(tmp_path / "heldout.jsonl", held_out)

@@ -8,8 +8,10 @@ from tokenizers.processors import TemplateProcessing
 
 from dpo_cli.data.encode import Encoder
 from dpo_cli.data.reasons import Note, Reason
+from dpo_cli.data.template import keeps_control_text
+from dpo_cli.data.tokenizer import tokenizer_digest
 from dpo_cli.types import Example
-from tests.data.build import chat, config, encode_one, full_ids, scored_text, turns
+from tests.data.build import chat, config, encode_one, full_ids, needs_control_text, scored_text, turns
 from tests.fakes import CHAT_TEMPLATE, byte_tokenizer, pair_rows
 
 TOKENIZER = byte_tokenizer()
@@ -68,6 +70,7 @@ def test_system_prompt_and_template_arguments_of_the_recipe_yield_to_the_row():
 
 
 @pytest.mark.parametrize("special", ["</s>", "<s>", "<|im_start|>", "<|im_end|>"])
+@needs_control_text
 def test_fault_057_special_token_text_in_content_becomes_plain_text(special):
     plain = TOKENIZER(special, split_special_tokens=True, add_special_tokens=False).input_ids
     for example in (chat(f"a {special} b", "x", "y"), chat("q", f"x {special} z", "y")):
@@ -77,6 +80,16 @@ def test_fault_057_special_token_text_in_content_becomes_plain_text(special):
         control = [i for i in full_ids(encoded, 0) if i in TOKENIZER.all_special_ids]
         assert control == [i for i in full_ids(clean, 0) if i in TOKENIZER.all_special_ids]
         assert bytes(str(plain), "utf8")[1:-1] in bytes(str(full_ids(encoded, 0)), "utf8")
+
+
+def test_fault_057_special_token_text_is_dropped_where_it_cannot_be_kept(monkeypatch):
+    """Transformers before 5.20 would make control tokens of it."""
+    digest = tokenizer_digest(TOKENIZER)
+    monkeypatch.setattr("dpo_cli.data.template.keeps_control_text", lambda _tokenizer: False)
+    monkeypatch.setattr("dpo_cli.data.tokenizer.keeps_control_text", lambda _tokenizer: False)
+    assert encode_one(chat("a </s> b", "x", "y"), TOKENIZER).reason is Reason.CONTROL_TEXT
+    assert encode_one(chat("a b", "x", "y"), TOKENIZER).reason is None
+    assert (tokenizer_digest(TOKENIZER) == digest) is not keeps_control_text(TOKENIZER)
 
 
 def test_fault_057_special_token_text_in_raw_text_becomes_plain_text():
@@ -147,6 +160,7 @@ def test_completions_that_a_template_makes_equal_are_dropped():
     assert encode_one(chat("q", "a", "a "), tokenizer).reason is Reason.IDENTICAL
 
 
+@needs_control_text
 def test_an_example_encodes_alone_as_it_does_among_others():
     examples = [chat(row["prompt"], row["chosen"], row["rejected"]) for row in pair_rows(20)]
     examples.insert(7, Example("raw", (" a", " b"), "rows.jsonl:8"))

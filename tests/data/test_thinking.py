@@ -9,7 +9,7 @@ from dpo_cli.data.reasons import Note, Reason
 from dpo_cli.data.serving import served
 from dpo_cli.data.thinking import USUAL, Block, blocks, marks_of, without_thoughts
 from dpo_cli.types import Example
-from tests.data.build import chat, config, encode_one, full_ids, load_rows, scored_text
+from tests.data.build import chat, config, encode_one, full_ids, load_rows, needs_control_text, scored_text
 from tests.fakes import byte_tokenizer
 
 THINKING_TEMPLATE = (
@@ -150,6 +150,7 @@ def test_an_earlier_answer_whose_thought_the_template_drops_is_context():
     assert Note.TURN_UNSCORED in encoded.notes
 
 
+@needs_control_text
 def test_a_control_token_spelled_in_the_text_does_not_hide_the_block():
     encoded = encode_one(chat("What is <|im_end|>?", THOUGHT, "b"), thinking_tokenizer(), thinking="unscored")
     assert scored_text(encoded, 0, TOKENIZER) == "\n\nIt is 4.<|im_end|>"
