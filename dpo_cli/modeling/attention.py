@@ -7,12 +7,13 @@ Legend: H heads, T tokens of the row, D head size. Kernels: `loop` (scaled_dot_p
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from dpo_cli.modeling.layout import Segments
 
@@ -60,7 +61,7 @@ def packed_attention(
         query: (1, H, T, D).
         key: (1, H_kv, T, D).
         value: (1, H_kv, T, D).
-        attention_mask: None: the mask function registered beside this one makes none.
+        attention_mask: None: see `install`.
         scaling: factor on the scores.
         dropout: probability of dropping a score, in training.
         sliding_window: a query sees only keys less than this many positions back.
@@ -162,6 +163,7 @@ def _varlen(
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
+    told: dict[str, Any] = {"enable_gqa": True} if q.shape[1] != k.shape[1] and _asks_for_gqa() else {}
     out = varlen_attn(
         q[0].transpose(0, 1).contiguous(),
         k[0].index_select(1, segments.key_index).transpose(0, 1).contiguous(),
@@ -172,10 +174,18 @@ def _varlen(
         segments.max_k,
         scale=scaling,
         window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=q.shape[1] != k.shape[1],
+        **told,
     )
     assert isinstance(out, Tensor)
     return out[None]
+
+
+@functools.cache
+def _asks_for_gqa() -> bool:
+    """Return whether `varlen_attn` must be told of grouped queries; torch 2.11's takes fewer key heads as they are, by the same operator."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def _flex(
@@ -234,6 +244,9 @@ def _compiled_flex() -> Any:
 
 
 def install() -> None:
-    """Register the kernels and the mask function (none is made) with transformers; calling it again changes nothing."""
+    """Register the kernels with transformers; calling it again changes nothing.
+
+    No mask function is registered under the name: transformers then makes no mask, and does not look whether the positions restart,
+    which would wait for the device in every forward.
+    """
     AttentionInterface.register(NAME, packed_attention)
-    AttentionMaskInterface.register(NAME, lambda *_args, **_kwargs: None)

@@ -162,8 +162,8 @@ def _read_out(
     sources, targets = [source for source, _ in scored], [target for _, target in scored]
     fields: dict[str, Any] = {
         "want": want,
-        "tokens": torch.tensor([len(target) for target in targets], device=device),
-        "last": torch.tensor(last, device=device),
+        "tokens": _tensor(np.array([len(target) for target in targets]), device),
+        "last": _tensor(np.array(last), device),
     }
     if "public" in want:
         public = [np.arange(n) < min(group.scored) for group in groups for n in group.scored]
@@ -173,7 +173,7 @@ def _read_out(
             start + np.arange(len(g.prompt) - 1) for start, g in zip(prompt_starts, groups, strict=True)
         ]
         targets += [group.prompt[1:] for group in groups]
-        fields["prompt_tokens"] = torch.tensor([len(group.prompt) - 1 for group in groups], device=device)
+        fields["prompt_tokens"] = _tensor(np.array([len(group.prompt) - 1 for group in groups]), device)
         fields["n_prompt_tokens"] = sum(len(group.prompt) - 1 for group in groups)
     fields["source"] = _tensor(np.concatenate(sources), device)
     fields["targets"] = _tensor(np.concatenate(targets), device)
@@ -211,4 +211,5 @@ def _segments(
 
 
 def _tensor(values: np.ndarray, device: torch.device | str, dtype: torch.dtype = torch.int64) -> Tensor:
+    """Return the values on a device without waiting for it, which `torch.tensor(values, device=device)` would do."""
     return torch.from_numpy(np.ascontiguousarray(values)).to(device=device, dtype=dtype, non_blocking=True)

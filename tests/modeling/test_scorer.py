@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import transformers as hf
 from torch import Tensor
 
+from dpo_cli.modeling.attention import _asks_for_gqa, packed_attention
 from dpo_cli.modeling.exactness import choose_path
 from dpo_cli.modeling.logprobs import Scorer, score
 from dpo_cli.types import TokenGroup
@@ -153,6 +155,75 @@ def test_flex_attention_gives_the_loops_scores(name: str, groups: list[TokenGrou
         flex = score(scorer, scorer.layout(groups)).total
 
     assert torch.allclose(loop, flex, atol=1e-4)
+
+
+def varlen_2_13(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, *,
+    scale: float | None = None, window_size: tuple[int, int] = (-1, -1), enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """Compute `varlen_attn` as its documentation has it, segment by segment: (T, H, D) in, packed by `cu`, causal at the lower right."""
+    assert enable_gqa or q.shape[1] == k.shape[1], "torch 2.13 refuses grouped queries that it is not told of"
+    assert window_size[1] == 0 and q.is_contiguous() and k.is_contiguous()
+    out = []
+    for (q0, q1), (k0, k1) in zip(
+        torch.stack([cu_q[:-1], cu_q[1:]], 1).tolist(),
+        torch.stack([cu_k[:-1], cu_k[1:]], 1).tolist(),
+        strict=True,
+    ):
+        assert q1 - q0 <= max_q and k1 - k0 <= max_k
+        back = torch.arange(k1 - k0 - (q1 - q0), k1 - k0)[:, None] - torch.arange(k1 - k0)
+        mask = (back >= 0) & (back <= (window_size[0] if window_size[0] >= 0 else k1))
+        segment = [each.transpose(0, 1)[None] for each in (q[q0:q1], k[k0:k1], v[k0:k1])]
+        out.append(
+            torch.nn.functional.scaled_dot_product_attention(*segment, mask, scale=scale, enable_gqa=True)[
+                0
+            ].transpose(0, 1)
+        )
+    return torch.cat(out)
+
+
+def varlen_2_11(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, *,
+    scale: float | None = None, window_size: tuple[int, int] = (-1, -1),
+) -> Tensor:  # fmt: skip
+    """Compute the same with the arguments of torch 2.11, which takes fewer key heads unasked."""
+    return varlen_2_13(
+        q, k, v, cu_q, cu_k, max_q, max_k, scale=scale, window_size=window_size, enable_gqa=True
+    )
+
+
+@pytest.mark.parametrize("interface", [varlen_2_11, varlen_2_13])
+@pytest.mark.parametrize("name", ["llama", "mistral, window 8", "gpt2, learned positions"])
+def test_varlen_attention_is_called_as_both_interfaces_want_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, interface: Callable[..., Tensor], groups: list[TokenGroup]
+) -> None:
+    """The kernel itself needs a GPU; here the arguments are checked, forward and gradient, against the loop."""
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", interface)
+    monkeypatch.setattr("dpo_cli.modeling.attention._asks_for_gqa", _asks_for_gqa.__wrapped__)
+    model = build(PACKED[name])
+    scorer = Scorer(model, "packed")
+    loop = score(scorer, scorer.layout(groups)).total
+    expected = gradients(model, loop)
+
+    scorer.kernel = "varlen"
+    varlen = score(scorer, scorer.layout(groups)).total
+
+    assert torch.allclose(loop, varlen, atol=1e-4)
+    assert (gradients(model, varlen) - expected).norm() / expected.norm() < RELATIVE_GRADIENT
+
+
+def test_the_installed_varlen_attention_takes_these_arguments() -> None:
+    """On the meta device, which checks arguments and shapes and computes nothing."""
+    scorer = Scorer(tiny_llama().to("meta"), "packed", "varlen")
+    group = random_group(np.random.default_rng(0), 5, (3, 4))
+    query, key = torch.empty(1, 4, 12, 8, device="meta"), torch.empty(1, 2, 12, 8, device="meta")
+    row = scorer.layout([group])
+
+    out, _ = packed_attention(
+        scorer, query, key, key, None, 0.3, sliding_window=4, segments=row.segments, kernel="varlen"
+    )
+
+    assert out.shape == (1, 12, 4, 8)
 
 
 def test_fault_084_a_score_does_not_depend_on_batch_mates(groups: list[TokenGroup]) -> None:
