@@ -5,13 +5,15 @@ Hu et al. 2021, LoRA, arXiv:2106.09685; Kalajdzievski 2023, rank-stabilised scal
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -20,6 +22,7 @@ from dpo_cli.modeling.hub import ADAPTER_CONFIG
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import HEAD, is_reward_model
 from dpo_cli.modeling.towers import tower_linears
+from dpo_cli.packages import package_problems
 
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Adapter
@@ -29,6 +32,10 @@ _OWN = ("lora_", "modules_to_save.")
 """What names of an adapter's parameters hold, and those of the base do not."""
 _WRAPPED = (".base_layer.", ".original_module.")
 """What names of base parameters gain under an adapter."""
+_PREFIX = "base_model.model."
+"""What names gain in peft's files."""
+_COPY = re.compile(r"\.modules_to_save\.[^.]+")
+"""What the name of a trained copy has more than that of the module it was copied from."""
 
 
 def is_adapted(model: PreTrainedModel) -> bool:
@@ -42,8 +49,9 @@ def attach(model: PreTrainedModel, settings: Adapter, seed: int) -> None:
     A reward model's head is trained whole. The same seed draws the same adapter.
 
     Raises:
-        ModelError: a target, or a module to save, that the model does not have.
+        ModelError: a target, or a module to save, that the model does not have; no peft.
     """
+    _need_peft("model.adapter")
     from peft import LoraConfig
 
     is_reward = is_reward_model(model)
@@ -80,13 +88,15 @@ def continue_adapter(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         ModelError: no safetensors weights, damaged ones, or an adapter of another model.
     """
+    _need_peft(str(folder))
     _check_weights(folder)
     try:
         with quiet():
             told: Any = model.load_adapter(str(folder), is_trainable=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unfit(folder, error) from None
-    wrong = sorted([*told.missing_keys, *told.unexpected_keys])
+    taken = _take_copies(model, folder, told.missing_keys)
+    wrong = sorted({*told.missing_keys, *told.unexpected_keys} - taken)
     if wrong:
         what = f"the adapter's weights do not fit its base: {', '.join(wrong[:3])} ({len(wrong)} in all)"
         raise ModelError.of(str(folder), what, f"the base model that {ADAPTER_CONFIG} names")
@@ -99,6 +109,7 @@ def merged(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     Raises:
         ModelError: as `continue_adapter`.
     """
+    _need_peft(str(folder))
     from peft import PeftModel
 
     _check_weights(folder)
@@ -130,10 +141,33 @@ def base_parameters(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         yield name, weight
 
 
+def _need_peft(where: str) -> None:
+    if problems := package_problems("peft", where, "an adapter"):
+        raise ModelError(problems)
+
+
 def _check_weights(folder: Path) -> None:
     if not (folder / WEIGHTS).is_file():
         what = f"no {WEIGHTS}; pickled weights are not read"
         raise ModelError.of(str(folder), what, f"dpo convert {folder}")
+
+
+def _take_copies(model: PreTrainedModel, folder: Path, missing: Iterable[str]) -> set[str]:
+    """Load the trained copies of whole modules that transformers 5.17 misses, and return their names in model and file.
+
+    The file has a copy under the wrapped module's own name; transformers 5.19 and later look for it there.
+    """
+    copies = {name: _COPY.sub("", name) for name in missing if _COPY.search(name)}
+    if not copies:
+        return set()
+    saved = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
+    taken: set[str] = set()
+    for name, plain in copies.items():
+        weight = model.get_parameter(name)
+        if plain in saved and saved[plain].shape == weight.shape:
+            weight.data.copy_(saved[plain])
+            taken |= {name, plain, _PREFIX + plain}
+    return taken
 
 
 def _unfit(folder: Path, error: Exception) -> UserError:
