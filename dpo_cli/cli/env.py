@@ -9,12 +9,14 @@ from typing import Any
 
 from dpo_cli import __version__
 from dpo_cli.cli.arguments import JsonOption
+from dpo_cli.packages import version_of
 
 _PACKAGES = (
     "torch",
     "transformers",
     "accelerate",
     "datasets",
+    "peft",
     "safetensors",
     "tokenizers",
     "omegaconf",
@@ -35,8 +37,6 @@ def env(
 
 
 def _facts() -> dict[str, Any]:
-    from importlib import metadata
-
     import torch
 
     from dpo_cli.data.cache import default_folder
@@ -48,7 +48,7 @@ def _facts() -> dict[str, Any]:
     return {
         "dpo-cli": __version__,
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in _PACKAGES},
+        **{name: version_of(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),

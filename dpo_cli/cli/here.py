@@ -6,18 +6,26 @@ from typing import TYPE_CHECKING
 
 from dpo_cli import methods
 from dpo_cli.errors import Problem
+from dpo_cli.packages import package_problems
 
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Recipe
 
 
 def machine(recipe: Recipe) -> list[Problem]:
-    """List what this machine cannot do; asks it only where the recipe leaves no choice."""
+    """List what this machine lacks or cannot do; asks it only where the recipe leaves no choice."""
+    problems: list[Problem] = []
+    if "wandb" in recipe.log.trackers:
+        problems += package_problems(
+            "wandb", "log.trackers", "'log.trackers' names wandb, which", "log.trackers: []"
+        )
+    if recipe.model.adapter is not None:
+        problems += package_problems("peft", "model.adapter", "'model.adapter'", "model.adapter: null")
     if "bf16" not in (recipe.train.precision, recipe.reference.precision):
-        return []
+        return problems
     from dpo_cli.modeling.precision import bf16_problems
 
-    return bf16_problems(recipe)
+    return [*problems, *bf16_problems(recipe)]
 
 
 def reference(recipe: Recipe) -> list[Problem]:

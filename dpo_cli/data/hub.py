@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.data.rows import PlacedRow, Problems
 from dpo_cli.errors import DataError
+from dpo_cli.packages import package_problems
 
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
@@ -84,6 +85,10 @@ def _refusal(source: Source) -> tuple[str, str] | None:
 
 
 def _load(source: Source, split: str, key: str) -> Any:
+    if problems := package_problems(
+        "datasets", f"{key}.path", f"'{source.path}' is a data set of the hub, which", "name a file"
+    ):
+        raise DataError(problems)
     import datasets
     from huggingface_hub.errors import HTTPError
 

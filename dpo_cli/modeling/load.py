@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from dpo_cli.modeling.folder import has_other_towers, inspect_folder, line_of, l
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import HEAD, start_head
 from dpo_cli.modeling.towers import freeze_towers
+from dpo_cli.packages import is_installed
 
 _WHERE = "model.name"
 
@@ -128,7 +128,7 @@ def _in_bits(quantize: str | None) -> dict[str, Any]:
     key = "model.quantize"
     if not torch.cuda.is_available():
         raise ModelError.of(key, f"{quantize} needs a CUDA GPU, and there is none", f"{key}: null")
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if not is_installed("bitsandbytes"):
         raise ModelError.of(key, f"{quantize} needs bitsandbytes", "pip install 'dpo-cli[quantize]'")
     config = BitsAndBytesConfig(
         load_in_4bit=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from dpo_cli.errors import ModelError
 from dpo_cli.modeling.generate import Ask
 from dpo_cli.modeling.hub import Start
+from dpo_cli.packages import is_installed
 
 
 def vllm_generate(
@@ -27,7 +28,7 @@ def vllm_generate(
         ModelError: no vLLM, no CUDA GPU, or an adapter.
     """
     fix = "--engine transformers"
-    if importlib.util.find_spec("vllm") is None or not torch.cuda.is_available():
+    if not is_installed("vllm") or not torch.cuda.is_available():
         raise ModelError.of(
             "--engine", "vllm needs its package and a CUDA GPU", f"pip install vllm, or {fix}"
         )

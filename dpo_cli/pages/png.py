@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.packages import is_installed
 from dpo_cli.pages.chart import Chart, Intervals, Picture, Series, interval_range, x_range, y_range
 from dpo_cli.pages.svg import COLOURS, DASHES
 from dpo_cli.pages.text import plain, short
@@ -25,7 +25,7 @@ _MARGIN = 8
 
 def has_matplotlib() -> bool:
     """Tell whether PNG can be written here."""
-    return importlib.util.find_spec("matplotlib") is not None
+    return is_installed("matplotlib")
 
 
 def write_png(pictures: Sequence[Picture], path: Path, columns: int = 2) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from dpo_cli import methods
 from dpo_cli.evaluate.pairs import Evaluation
 from dpo_cli.metrics.scrub import scrub
+from dpo_cli.packages import version_of
 from dpo_cli.recipe.describe import to_yaml
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.panel import Summary
@@ -47,7 +47,7 @@ def card_of(recipe: Recipe, summary: Summary, trained: Evaluation | None, comman
         paper=method.paper,
         recipe_yaml=to_yaml(recipe),
         command=command,
-        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+        versions={name: version_of(name) for name in _PACKAGES},
         reference_wins=trained.baselines.reference_total if trained and trained.baselines else None,
         is_reward=method.trains_head,
     )

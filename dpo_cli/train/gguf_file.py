@@ -5,7 +5,6 @@ Writes Llama-like models with a byte-level BPE tokenizer; anything else is llama
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dpo_cli.packages import is_installed
 
 ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
@@ -30,7 +31,7 @@ _SPLITS = {_WORDS % "{1,3}": "llama-bpe", _WORDS % "": "qwen2"}
 
 def unwritable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Say why a model cannot be written here; None where it can."""
-    if importlib.util.find_spec("gguf") is None:
+    if not is_installed("gguf"):
         return "the gguf package is missing (pip install 'dpo-cli[gguf]')"
     if type(model).__name__ not in ARCHITECTURES:
         return f"{type(model).__name__} is not one of {', '.join(ARCHITECTURES)}"

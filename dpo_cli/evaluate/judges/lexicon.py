@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 from dpo_cli.errors import ModelError
 from dpo_cli.evaluate.judges._base import Advance, Question, Verdict, by_scores
+from dpo_cli.packages import is_installed
 
 _PACKAGE = "vaderSentiment"
 
@@ -25,7 +25,7 @@ class Lexicon:
         Raises:
             ModelError: the package is not installed.
         """
-        if importlib.util.find_spec(_PACKAGE) is None:
+        if not is_installed(_PACKAGE):
             raise ModelError.of(
                 "--judge", f"lexicon needs the package {_PACKAGE}", "pip install 'dpo-cli[judge]'"
             )
