@@ -7,7 +7,7 @@ MODEL := models/SmolLM2-135M-Instruct
 SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # `make soak` on a tiny model, in minutes: python -m scripts.soak --tiny
-.PHONY: setup demo test test-real test-faults soak check smoke bench clean
+.PHONY: setup demo test test-floors test-real test-faults soak check smoke bench clean
 
 setup: $(STAMP) ## .venv/ with the pinned versions; instant when it is there
 
@@ -24,6 +24,14 @@ demo: setup ## align a real 135M model on the starter pairs
 
 test: setup ## everything that needs no real model, GPU or network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) -m "not real and not slow and not gpu and not network"
+
+test-floors: .venv-floors/.installed ## the same with the oldest versions allowed; its torch is a CUDA build of 5 GB
+	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest $(SPREAD) -m "not real and not slow and not gpu and not network"
+
+.venv-floors/.installed: pyproject.toml constraints-floors.txt
+	$(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet --constraint constraints-floors.txt --editable '.[dev]'
+	@touch $@
 
 test-real: setup ## the rest that runs on this machine: the real model, the real data
 	$(BIN)/python scripts/quickstart_model.py
@@ -57,5 +65,5 @@ bench: setup .venv-trl/.installed ## our speed and memory beside TRL's, same row
 	@touch $@
 
 clean: ## everything that setup, tests and runs wrote, but the models
-	rm -rf $(VENV) .venv-trl build dist runs wandb .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-trl .venv-floors build dist runs wandb .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

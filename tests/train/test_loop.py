@@ -202,9 +202,12 @@ def test_fault_085_two_ranks_give_one_ranks_losses_weights_and_evaluation(
 
 
 def test_processes_that_do_not_find_each_other_stop_before_they_write(recipe: Path, tmp_path: Path) -> None:
-    """torchrun on a CPU without ACCELERATE_USE_CPU: accelerate would start two runs of one process each."""
+    """torchrun on a CPU without ACCELERATE_USE_CPU: accelerate 1.11 and later would start two runs of one process each."""
     done = run_on(2, recipe, tmp_path, ACCELERATE_USE_CPU="false")
 
+    if done.returncode == 0:  # an older accelerate joins them all the same
+        assert len(list(tmp_path.iterdir())) == 1
+        return
     assert done.returncode == 1  # torchrun's own; each process ended with 8
     assert "exitcode  : 8" in done.stderr
     assert "dpo: error[8] WORLD_SIZE" in done.stderr

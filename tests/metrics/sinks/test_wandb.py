@@ -52,7 +52,9 @@ def _run(run_dir, steps, sink=None, variables=None, kill=False):
         command, env=environ, capture_output=True, text=True, timeout=starts(100), stdin=subprocess.DEVNULL
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), done.stderr
+    # W&B before 0.31 says of each offline run that it resumes nothing.
+    said = [line for line in done.stderr.splitlines(True) if not line.startswith("wandb: WARNING `resume`")]
+    return json.loads(done.stdout), "".join(said)
 
 
 def _records(run_dir):
@@ -106,12 +108,14 @@ def test_an_offline_run_holds_names_values_and_the_recipe_and_no_secret(tmp_path
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert config["method"] == {"name": "dpo", "beta": 0.1}
     metrics = [record.metric for record in records if record.WhichOneof("record_type") == "metric"]
-    assert {metric.glob_name or metric.name: metric.step_metric for metric in metrics} == {
+    wanted = {
         "train/global_step": "",
         "*": "train/global_step",
         "eval/rewards/accuracies": "train/global_step",
         "eval/loss": "train/global_step",
     }
+    steps = {metric.glob_name or metric.name: metric.step_metric for metric in metrics}
+    assert wanted.items() <= steps.items()  # 0.30 adds what the pattern matched
     assert printed["offline_dir"] == str(next(tmp_path.glob("wandb/offline-run-*")))
     assert stderr == ""
     _assert_nowhere(tmp_path, ["hf_AbCdEf", "SECRET-IN-ARGV"])
