@@ -1,0 +1,87 @@
+"""One training step seen from the host: nothing waits for the device, and where the time goes."""
+
+from __future__ import annotations
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.train.loop import Run, optimizer_step
+from scripts.gpu.context import Context
+from scripts.gpu.runs import a_run
+from scripts.gpu.shapes import random_llama, random_pairs
+
+STEPS = 3
+
+
+def run(here: Context) -> None:
+    """Run steps of a 135M shape with every synchronising call an error, then profile some."""
+    model = random_llama("135M", here.tiny, here.device)
+    groups = random_pairs(
+        8 if here.tiny else 64, 64 if here.tiny else 512, 0.5, model.config.vocab_size, jitter=0.5
+    )
+    a = a_run(
+        here.folder,
+        Scorer(model),
+        groups,
+        batch_size=4 if here.tiny else 16,
+        token_budget=128 if here.tiny else 8192,
+    )
+    _steps(a, 3)  # allocator, autotuning and compilation settle
+    here.figure("precision", a.runtime.precision)
+    if here.is_cuda:
+        _check_sync(here, a)
+    seconds = here.seconds_of(lambda: _steps(a, STEPS)) / STEPS
+    here.figure("ms a step", round(1000 * seconds, 2))
+    here.figure("micro-batches a step", len(a.traces[-1].bins))
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if here.is_cuda else [])]
+    with profile(activities=activities) as seen:
+        _steps(a, STEPS)
+        here.synchronize()
+    events = seen.key_averages()
+    if not here.is_cuda:
+        here.figure("sync check and kernels", "needs CUDA")
+        top = sorted(events, key=lambda event: -event.self_cpu_time_total)[:10]
+        here.figure(
+            "longest operators, ms a step",
+            {e.key: round(e.self_cpu_time_total / 1000 / STEPS, 3) for e in top},
+        )
+        return
+    kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    launches = sum(
+        event.count
+        for event in events
+        if event.key in ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
+    )
+    here.figure("kernel launches a step", round(launches / STEPS))
+    busy = sum(event.self_device_time_total for event in kernels) / 1000 / STEPS
+    here.figure("device busy, ms a step", round(busy, 2))
+    host = sum(event.self_cpu_time_total for event in events) / 1000 / STEPS
+    here.figure("host time, ms a step (profiled)", round(host, 2))
+    top = sorted(kernels, key=lambda event: -event.self_device_time_total)[:10]
+    here.figure(
+        "longest kernels, ms a step",
+        {e.key[:90]: round(e.self_device_time_total / 1000 / STEPS, 3) for e in top},
+    )
+
+
+def _steps(a: Run, n: int) -> None:
+    for _ in range(n):
+        optimizer_step(a)
+        a.step += 1
+
+
+def _check_sync(here: Context, a: Run) -> None:
+    """Fail on the first call that waits for the device; the traceback names it."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        _steps(a, 2)
+        here.check("steps that wait for the device", 0.0, 0.0)
+    except RuntimeError as error:
+        here.check("steps that wait for the device", 1.0, 0.0)
+        import traceback
+
+        here.figure("where it waits", "".join(traceback.format_exception(error)[-6:])[-1500:])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
