@@ -17,7 +17,7 @@ def machine(recipe: Recipe) -> list[Problem]:
     problems: list[Problem] = []
     if "wandb" in recipe.log.trackers:
         problems += package_problems(
-            "wandb", "log.trackers", "'log.trackers' names wandb, which", "log.trackers: []"
+            "wandb", "log.trackers", "'log.trackers'", "log.trackers: []"
         )
     if recipe.model.adapter is not None:
         problems += package_problems("peft", "model.adapter", "'model.adapter'", "model.adapter: null")

@@ -54,7 +54,7 @@ def test_a_recipe_that_names_none_of_them_trains(bare: Path) -> None:
         (
             ["log.trackers=[wandb]"],
             2,
-            "log.trackers: 'log.trackers' names wandb, which needs the package wandb",
+            "log.trackers: 'log.trackers' needs the package wandb",
         ),
         (["model.adapter={rank: 4}"], 2, "model.adapter: 'model.adapter' needs the package peft"),
         (
