@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpo_cli.cli.arguments import JsonOption, OverridesArgument
-from dpo_cli.cli.files import ColumnOption, FormatOption, LabelOption
+from dpo_cli.cli.files import (
+    BetterOption,
+    ColumnOption,
+    FormatOption,
+    GatherOption,
+    IgnoreOption,
+    LabelOption,
+    SkipNullOption,
+    Stated,
+)
 
 if TYPE_CHECKING:
     from dpo_cli.data.audit import Audit
@@ -36,6 +45,10 @@ def audit(
     layout: FormatOption = "auto",
     columns: ColumnOption = None,
     labels: LabelOption = None,
+    better: BetterOption = None,
+    gather: GatherOption = "rows",
+    ignore: IgnoreOption = None,
+    skip_null: SkipNullOption = False,
 ) -> None:
     """Find repeats, contradictions, circles, leaks and template marks in preference data. Exits with 9 on more than --allow."""
     from dpo_cli.cli.files import is_data_file
@@ -47,7 +60,9 @@ def audit(
     if is_data_file(target):
         if overrides:
             raise RecipeError.of("FILE", "a data file takes no overrides", "--format, --column or --label")
-        found, sources, about = _of_file(target, heldout, layout, columns, labels)
+        found, sources, about = _of_file(
+            target, heldout, Stated(layout, columns, labels, better, gather, ignore, skip_null)
+        )
     else:
         if heldout is not None:
             raise RecipeError.of("--heldout", "a recipe says itself what is held out", "data.eval")
@@ -69,9 +84,7 @@ def audit(
 def _of_file(
     path: str,
     heldout: str | None,
-    layout: str,
-    columns: Sequence[str] | None,
-    labels: Sequence[str] | None,
+    stated: Stated,
 ) -> tuple[Audit, list[Source], list[str]]:
     from dpo_cli.cli.files import infer_files
     from dpo_cli.data.audit import audit, dropped
@@ -79,7 +92,7 @@ def _of_file(
     from dpo_cli.data.read import read_source
     from dpo_cli.data.rows import Problems
 
-    files = infer_files([path] if heldout is None else [path, heldout], layout, columns, labels)
+    files = infer_files([path] if heldout is None else [path, heldout], stated)
     problems, parts = Problems(), []
     for file in files:
         rows = read_source(file.source, "FILE", problems)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
 
     from dpo_cli.data.infer import Inferred
     from dpo_cli.data.load import Data
+    from dpo_cli.recipe.schema import Source
 
 NO_LIMIT = 1_000_000
 """Tokens: nothing is cut where lengths are to be seen."""
 
 FormatOption = Annotated[
-    str, typer.Option("--format", metavar="NAME", help="Layout of the rows, needed where two fit.")
+    str,
+    typer.Option("--format", metavar="NAME", help="Layout of the rows (`dpo formats`), where several fit."),
 ]
 ColumnOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--column", metavar="NAME=COLUMN", help="What a column is, as in prompt=question; may be repeated."
+        "--column",
+        metavar="NAME=COLUMN",
+        help="What a column is, as in prompt=question, a path (text=info.post) or a sum of some; may be repeated.",
     ),
 ]
 LabelOption = Annotated[
@@ -39,6 +44,62 @@ LabelOption = Annotated[
         help="What a word means, as in wanted=up or tie=0; may be repeated.",
     ),
 ]
+BetterOption = Annotated[
+    str | None, typer.Option("--better", metavar="higher|lower", help="Which ratings are the better ones.")
+]
+GatherOption = Annotated[
+    str,
+    typer.Option("--gather", metavar="HOW", help="What makes one example: rows, prompt, tree or parent."),
+]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="COLUMN", help="A column that does not matter; may be repeated."),
+]
+SkipNullOption = Annotated[
+    bool, typer.Option("--skip-null", help="Leave out rows with null where something is read.")
+]
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What options say of data files."""
+
+    layout: str = "auto"
+    columns: Sequence[str] | None = None
+    labels: Sequence[str] | None = None
+    better: str | None = None
+    gather: str = "rows"
+    ignore: Sequence[str] | None = None
+    skip_null: bool = False
+
+    def source(self, path: str) -> Source:
+        """Return a file as a source.
+
+        Raises:
+            RecipeError: an option that is not NAME=VALUE, or a word that it does not know.
+        """
+        from dpo_cli.recipe.schema import Source
+
+        for option, value, known in (
+            ("--better", self.better, (None, "higher", "lower")),
+            ("--gather", self.gather, ("rows", "prompt", "tree", "parent")),
+        ):
+            if value not in known:
+                choices = ", ".join(each for each in known if each)
+                raise RecipeError.of(option, f"'{value}' is not one of {choices}", f"{option} {known[-1]}")
+        words: dict[str, list[str]] = {}
+        for meaning, text in (_halves("--label", text) for text in self.labels or []):
+            words.setdefault(meaning, []).append(text)
+        return Source(
+            path=path,
+            format=self.layout,
+            columns=dict(_halves("--column", text) for text in self.columns or []),
+            labels=words,
+            better=self.better,  # type: ignore[arg-type]
+            gather=self.gather,  # type: ignore[arg-type]
+            ignore=list(self.ignore or []),
+            skip_null=self.skip_null,
+        )
 
 
 def is_data_file(path: str) -> bool:
@@ -48,29 +109,23 @@ def is_data_file(path: str) -> bool:
     return path.endswith(SUFFIXES)
 
 
-def infer_files(
-    files: Sequence[str], layout: str, columns: Sequence[str] | None, labels: Sequence[str] | None
-) -> list[Inferred]:
-    """Give what each file holds, by what the options state and what the rows show.
+def infer_files(files: Sequence[str], stated: Stated) -> list[Inferred]:
+    """Return what each file holds, by what the options state and what the rows show.
 
     Raises:
-        RecipeError: an option that is no NAME=VALUE.
-        DataError: see `infer`.
+        RecipeError: see `Stated.source`.
+        DataError: see `infer`; a question offers this command again, with what answers it.
     """
     from dpo_cli.data.infer import infer
-    from dpo_cli.recipe.schema import Source
 
-    named = dict(_halves("--column", text) for text in columns or [])
-    words: dict[str, list[str]] = {}
-    for meaning, text in (_halves("--label", text) for text in labels or []):
-        words.setdefault(meaning, []).append(text)
-    return [infer(Source(path=path, format=layout, columns=named, labels=words)) for path in files]
+    command = ("dpo", *sys.argv[1:])
+    return [infer(stated.source(path), command) for path in files]
 
 
 def _halves(option: str, text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign:
-        raise RecipeError.of(option, f"'{text}' is no NAME=VALUE", f"as in {option} prompt=question")
+        raise RecipeError.of(option, f"'{text}' is not NAME=VALUE", f"as in {option} prompt=question")
     return name, value
 
 

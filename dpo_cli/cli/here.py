@@ -16,9 +16,7 @@ def machine(recipe: Recipe) -> list[Problem]:
     """List what this machine lacks or cannot do; asks it only where the recipe leaves no choice."""
     problems: list[Problem] = []
     if "wandb" in recipe.log.trackers:
-        problems += package_problems(
-            "wandb", "log.trackers", "'log.trackers'", "log.trackers: []"
-        )
+        problems += package_problems("wandb", "log.trackers", "'log.trackers'", "log.trackers: []")
     if recipe.model.adapter is not None:
         problems += package_problems("peft", "model.adapter", "'model.adapter'", "model.adapter: null")
     if "bf16" not in (recipe.train.precision, recipe.reference.precision):

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from dpo_cli.cli.files import ColumnOption, FormatOption, LabelOption
+from dpo_cli.cli.files import (
+    BetterOption,
+    ColumnOption,
+    FormatOption,
+    GatherOption,
+    IgnoreOption,
+    LabelOption,
+    SkipNullOption,
+    Stated,
+)
 
 SAMPLED_ROWS = 512
 """Rows that are tokenised to see how long they are."""
@@ -28,6 +37,10 @@ def init(
     layout: FormatOption = "auto",
     columns: ColumnOption = None,
     labels: LabelOption = None,
+    better: BetterOption = None,
+    gather: GatherOption = "rows",
+    ignore: IgnoreOption = None,
+    skip_null: SkipNullOption = False,
     show: Annotated[int, typer.Option(metavar="N", min=0, help="Rows to print as the model sees them.")] = 3,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe if it is there.")] = False,
 ) -> None:
@@ -42,7 +55,7 @@ def init(
     # The data first: a mistake there is told before transformers is imported.
     from dpo_cli.cli.files import first_rows, infer_files
 
-    found = infer_files(files, layout, columns, labels)
+    found = infer_files(files, Stated(layout, columns, labels, better, gather, ignore, skip_null))
     from dpo_cli.cli.check import print_rows
     from dpo_cli.data.show import escaped
     from dpo_cli.modeling.size import model_size

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpo_cli.cli.arguments import JsonOption, OverridesArgument
-from dpo_cli.cli.files import ColumnOption, FormatOption, LabelOption
+from dpo_cli.cli.files import (
+    BetterOption,
+    ColumnOption,
+    FormatOption,
+    GatherOption,
+    IgnoreOption,
+    LabelOption,
+    SkipNullOption,
+    Stated,
+)
 
 if TYPE_CHECKING:
     from dpo_cli.data.load import Data, DataRow
@@ -32,6 +41,10 @@ def peek(
     layout: FormatOption = "auto",
     columns: ColumnOption = None,
     labels: LabelOption = None,
+    better: BetterOption = None,
+    gather: GatherOption = "rows",
+    ignore: IgnoreOption = None,
+    skip_null: SkipNullOption = False,
 ) -> None:
     """Print training rows token by token: which are prompt, context or scored, and the prompt as a server sends it."""
     from dpo_cli.cli.check import pair_facts, print_rows, read_data
@@ -46,7 +59,7 @@ def peek(
         loaded, _, tokenizer, data = read_data(recipe, overrides or [])
         settings = loaded.recipe.data
     else:
-        found = infer_files([recipe], layout, columns, labels)
+        found = infer_files([recipe], Stated(layout, columns, labels, better, gather, ignore, skip_null))
         _, tokenizer, data = first_rows(found, model, max(n, ROWS_READ))
         if row is not None and not any(_is_at(each, row) for each in data.train_rows):
             _, tokenizer, data = first_rows(found, model, None)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dpo_cli.data import formats
-from dpo_cli.data.formats import strings
-from dpo_cli.data.formats._base import SIDE_COLUMNS, Format, Row, SkipRow, is_label
+from dpo_cli.data.columns.profile import Look
+from dpo_cli.data.formats._base import Format, Row, SkipRow, is_label
+from dpo_cli.data.formats.pairs import FORMAT as PAIRS
 from dpo_cli.data.formats.winner import WORDS
+from dpo_cli.data.reading import Reading, check_names, named_fields
 from dpo_cli.data.rows import PlacedRow
+from dpo_cli.data.turns import is_spelled
 from dpo_cli.data.words import (
     MEANINGS,
     UnknownWord,
-    Words,
     counted,
     guess_labels,
     guess_winner,
@@ -23,7 +25,7 @@ from dpo_cli.data.words import (
     told,
     word,
 )
-from dpo_cli.errors import DataError, RecipeError
+from dpo_cli.errors import DataError
 
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 MANY = 256
 """Different words of a column that are told apart; a column with more holds no words."""
 MEDIA_COLUMNS = ("image", "images", "video", "videos", "audio", "audios")
+TEXTS = ("prompt", "chosen", "rejected", "answer_a", "answer_b", "completion", "text")
+"""Names of a format whose columns hold text or messages."""
+SPELLED = 0.9
+"""Share of a column's texts that are JSON lists or objects from which on it is taken for JSON spelled as text."""
 
 
 @dataclass
@@ -50,96 +56,77 @@ class Scan:
     unknown: Counter[str] = field(default_factory=Counter)
     """Words that `labels` do not name."""
     first_unknown: str = ""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a source's rows become what its format reads."""
-
-    format: Format
-    is_certain: bool
-    """Whether the recipe names the format, or rows fit it."""
-    columns: Mapping[str, str]
-    words: Words
-
-    def read(self, row: Row) -> Row:
-        """Give a row in the format's own column names and words.
-
-        Raises:
-            UnknownWord: `labels` do not name its word.
-            SkipRow: its word means that it states nothing.
-        """
-        return self.words.read(with_names(row, self.columns))
+    nulls: Counter[str] = field(default_factory=Counter)
+    """Rows in which a name of a format is null."""
+    first_null: dict[str, str] = field(default_factory=dict)
+    look: Look = field(default_factory=Look)
+    """What the columns hold."""
+    texts: Counter[str] = field(default_factory=Counter)
+    """Rows in which a name of a format is text."""
+    spelled: Counter[str] = field(default_factory=Counter)
+    """Of these, rows in which the text is a JSON list or object."""
 
 
 def detect(rows: Iterable[PlacedRow], source: Source, key: str) -> tuple[Scan, Reading] | None:
-    """Give what the rows show and how to read them; None where there are none.
+    """Return what the rows show and how to read them; None where there are none.
 
     Args:
-        rows: rows as the files hold them.
-        source: its `format`, `columns` and `labels` are honoured.
+        rows: rows as the files hold them, gathered where the source says so.
+        source: its `format`, `columns`, `labels` and `better` are honoured.
         key: the source's place in the recipe, for messages.
 
     Raises:
-        DataError: a column is missing everywhere, a word is unknown, no format or several fit, or rows hold more than text.
+        DataError: a column is missing everywhere, a word is unknown, no format or several fit, JSON spelled as text, or rows
+            hold more than text.
         RecipeError: an unknown format, or a `columns` or `labels` key that means nothing.
     """
     check_names(source.columns, key)
     words = read_labels(source.labels, key)
-    scan = _scan(rows, source, words)
+    columns, unread = ({}, frozenset[str]()) if source.gather != "rows" else named_fields(source)
+    plain = Reading(PAIRS, False, columns, words, source.better == "lower", unread)
+    scan = _scan(rows, source, plain)
     if not scan.n:
         return None
-    for name, column in source.columns.items():
-        if column not in scan.columns:
-            what = f'no "{column}"; found {sorted(scan.columns)}'
+    for name, each in columns.items():
+        if missing := [column for column in each.columns if column not in scan.columns]:
+            what = f'no "{missing[0]}"; found {sorted(scan.columns)}'
             raise DataError.of(scan.first, what, f"{key}.columns.{name}=<name>")
     _check_words(scan, source, key)
-    present = scan.columns | set(source.columns)
-    layout = formats.get(source.format) if source.format != "auto" else _choose(scan.shapes, present, key)
-    if missing := [column for column in layout.columns if column not in present]:
+    present = (scan.columns | set(columns)) - unread
+    if source.format != "auto":
+        layout = formats.get(source.format)
+    elif source.gather != "rows":
+        layout = formats.get("ratings")
+    else:
+        layout = _choose(scan.shapes, present, key)
+    needed = [name for name in layout.columns if name != "winner" or "wins_a" not in present]
+    if missing := [column for column in needed if column not in present]:
         names = ", ".join(f'"{column}"' for column in missing)
         fix = " ".join(f"{key}.columns.{column}=<name>" for column in missing)
         what = f"no {names}; found {sorted(scan.columns)}"
         raise DataError.of(scan.first, what, f"{fix}, or `dpo init`, which knows other names")
-    _check_own_words(scan, layout, source, key)
+    if "name_a" not in present:
+        _check_own_words(scan, layout, source, key)
+    if source.format == "auto" and layout.name == "ranking" and "best" not in present:
+        what = "nothing says whether the first of the completions is the best"
+        raise DataError.of(scan.first, what, f"{key}.format=ranking if it is")
     is_certain = source.format != "auto" or any(scan.shapes.keys() - {()})
-    return scan, Reading(layout, is_certain, source.columns, words)
+    reading = Reading(layout, is_certain, columns, words, source.better == "lower", unread)
+    _check_spelled(scan, reading, source, key)
+    return scan, reading
 
 
-def with_names(row: Row, columns: Mapping[str, str]) -> Row:
-    """Give a row with the names of `columns` beside its own."""
-    if not columns:
-        return row
-    return {**row, **{name: row[column] for name, column in columns.items() if column in row}}
-
-
-def check_names(columns: Mapping[str, str], key: str) -> None:
-    """Check that formats know every name that `columns` maps.
-
-    Raises:
-        RecipeError: an unknown name.
-    """
-    known = {
-        *SIDE_COLUMNS,
-        *(column for name in formats.names() for column in formats.get(name).columns),
-    }
-    if unknown := sorted(set(columns) - known):
-        raise RecipeError.of(
-            f"{key}.columns", f"unknown name '{unknown[0]}'", f"one of: {', '.join(sorted(known))}"
-        )
-
-
-def _scan(rows: Iterable[PlacedRow], source: Source, words: Words) -> Scan:
+def _scan(rows: Iterable[PlacedRow], source: Source, plain: Reading) -> Scan:
     known = [formats.get(name) for name in formats.names()] if source.format == "auto" else []
     scan = Scan()
     for values, place in rows:
         scan.first = scan.first or place
         scan.n += 1
         scan.columns |= values.keys()
+        scan.look.add(values)
         _check_media(values, place)
-        row = with_names(values, source.columns)
         try:
-            row = words.read(row)
+            row = plain.read(values)
         except UnknownWord as unknown:
             scan.first_unknown = scan.first_unknown or place
             _count(scan.unknown, str(unknown))
@@ -147,12 +134,24 @@ def _scan(rows: Iterable[PlacedRow], source: Source, words: Words) -> Scan:
         except SkipRow:
             continue
         scan.shapes[tuple(layout.name for layout in known if layout.matches(row))] += 1
-        for column in scan.words:
-            if column in row and _is_own_word(column, row[column]):
-                scan.has_own_words.add(column)
-            elif column in row:
-                _count(scan.words[column], word(row[column]))
+        _look_at(scan, row, place)
     return scan
+
+
+def _look_at(scan: Scan, row: Row, place: str) -> None:
+    for column in scan.words:
+        if column in row and _is_own_word(column, row[column]):
+            scan.has_own_words.add(column)
+        elif column in row:
+            _count(scan.words[column], word(row[column]))
+    for name in TEXTS:
+        value = row.get(name)
+        if isinstance(value, str):
+            scan.texts[name] += 1
+            scan.spelled[name] += is_spelled(value)
+        elif value is None and name in row:
+            scan.nulls[name] += 1
+            scan.first_null.setdefault(name, place)
 
 
 def _count(words: Counter[str], text: str) -> None:
@@ -162,6 +161,8 @@ def _count(words: Counter[str], text: str) -> None:
 
 
 def _is_own_word(column: str, value: object) -> bool:
+    if isinstance(value, list):
+        return all(each in WORDS for each in value)
     return is_label(value) if column == "label" else value in WORDS
 
 
@@ -176,14 +177,14 @@ def _check_words(scan: Scan, source: Source, key: str) -> None:
     what = f"words that {key}.labels does not name: {counted(scan.unknown)}"
     name = "tie" if source.labels.keys() <= MEANINGS["winner"].keys() else "neither"
     raise DataError.of(
-        scan.first_unknown, what, f'{key}.labels.{name}=["{next(iter(scan.unknown))}"], or mend them'
+        scan.first_unknown, what, f'{key}.labels.{name}=["{next(iter(scan.unknown))}"], or fix them'
     )
 
 
 def _check_own_words(scan: Scan, layout: Format, source: Source, key: str) -> None:
     """Refuse a column of words that no `labels` translate: one line that names the key, not one for each row."""
     column = next((column for column in MEANINGS if column in layout.columns), None)
-    if column is None or source.labels or column in scan.has_own_words:
+    if column is None or source.labels or column in scan.has_own_words or not scan.words[column]:
         return
     words = scan.words[column]
     if column == "label":
@@ -200,13 +201,25 @@ def _check_own_words(scan: Scan, layout: Format, source: Source, key: str) -> No
     )
 
 
+def _check_spelled(scan: Scan, reading: Reading, source: Source, key: str) -> None:
+    """Refuse columns that hold JSON as text: trained on as it is, the answers would be brackets and quotes."""
+    for name in (*reading.format.columns, *reading.format.optional):
+        own = reading.columns[name].text if name in reading.columns else name
+        if own.startswith(("json(", "text(")) or not scan.texts[name]:
+            continue
+        if scan.spelled[name] >= SPELLED * scan.texts[name]:
+            what = f'{scan.spelled[name]:,} of {scan.n:,} rows have a JSON list or object, spelled as text, in "{own}"'
+            fix = f"{key}.columns.{name}='json({own})' to read it, 'text({own})' if it is the answer as it should be"
+            raise DataError.of(scan.first, what, fix)
+
+
 def _choose(counts: Counter[tuple[str, ...]], present: set[str], key: str) -> Format:
     fitting = sorted({name for shape in counts for name in shape})
     if len(fitting) == 1:
         return formats.get(fitting[0])
     if not fitting:
         known = [formats.get(name) for name in formats.names()]
-        near = [layout for layout in known if present & set(layout.columns)] or [strings.FORMAT]
+        near = [layout for layout in known if present & set(layout.columns)] or [PAIRS]
         # The layout that lacks the fewest columns is the one to name; one that is complete says what its rows break.
         return min(near, key=lambda f: (len(set(f.columns) - present), -len(f.columns), not f.is_text))
     shapes = ", ".join(f"{'/'.join(shape) or 'none'}: {n} rows" for shape, n in counts.most_common())

@@ -10,6 +10,7 @@ class Reason(StrEnum):
 
     IDENTICAL = "identical completions"
     EMPTY = "empty completion"
+    NULL = "null in a column that is read (skip_null)"
     PROMPTS_DIFFER = "prompts differ"
     PROMPT_ENDS_WITH_ANSWER = "prompt ends with an answer"
     CONTROL_TEXT = "special-token text that this tokenizer, or transformers before 5.20, cannot keep plain"

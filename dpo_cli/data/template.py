@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.data.turns import UNSCORED
 from dpo_cli.errors import ModelError
 from dpo_cli.types import Example, Message
 
@@ -67,7 +68,7 @@ class Renderer:
 
         try:
             return self.tokenizer.apply_chat_template(
-                [dict(turn) for turn in turns],
+                [{key: value for key, value in turn.items() if key != UNSCORED} for turn in turns],
                 tools=[dict(tool) for tool in example.tools] if example.tools else None,
                 add_generation_prompt=is_open,
                 **options,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dpo_cli.data.reasons import Reason
 from dpo_cli.data.template import Renderer
+from dpo_cli.data.turns import UNSCORED
 from dpo_cli.types import Example, Message
 
 Show = Callable[[Sequence[Message], bool], "View"]
@@ -50,7 +51,7 @@ def text_sheet(example: Example) -> Sheet:
 
 
 def chat_sheet(example: Example, renderer: Renderer, has_control_text: bool) -> Sheet:
-    """Give the sheet of a conversation, every assistant turn of a completion an answer.
+    """Give the sheet of a conversation, every assistant turn of a completion an answer, but those that the data mark as not to be trained on.
 
     Args:
         example: messages.
@@ -88,7 +89,7 @@ def _answers(
     """Find the answers after the prompt, and add the views that bound them."""
     answers = []
     for at in range(n_prompt, len(turns)):
-        if turns[at]["role"] != "assistant":
+        if turns[at]["role"] != "assistant" or turns[at].get(UNSCORED):
             continue
         start, end = 0, whole
         if at > n_prompt:

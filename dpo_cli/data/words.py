@@ -56,7 +56,15 @@ class Words:
         """
         if self.column is None or self.column not in row:
             return row
-        meaning = self._meaning(row[self.column])
+        value = row[self.column]
+        if self.column == "winner" and isinstance(value, list):  # the votes of several people
+            return {**row, self.column: [self._meaning(vote) for vote in value if vote is not None]}
+        try:
+            meaning = self._meaning(value)
+        except UnknownWord:
+            if self.column == "winner" and "name_a" in row:
+                return row  # the name of one of the two
+            raise
         if meaning is None:
             raise SkipRow(Reason.NEITHER)
         return {**row, self.column: meaning}
@@ -124,6 +132,8 @@ _UNWANTED = (
 )
 _NEITHER = "|neutral|none|null|nan|n/a|na|skip|skipped|unknown|unrated|unsure|no rating|-|😐"
 _TIE = "tie|tied|draw|both|neither|equal|same|none|tie (bothbad)|both bad|bothbad||null"
+TIE_WORDS = frozenset(_TIE.split("|"))
+"""Words of a winner column that say that neither answer is better."""
 _A = "a|answer a|model a|response a|completion a|option a|assistant a|first|left"
 _B = "b|answer b|model b|response b|completion b|option b|assistant b|second|right"
 

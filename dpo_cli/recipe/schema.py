@@ -94,7 +94,17 @@ class Source:
     format: str = "auto"
     """Name of the row format (`dpo peek` shows it); auto detects it and refuses to guess between two."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Column names of this source, as {what the format calls it: what the file calls it}."""
+    """Where this source has what, as {what the format calls it: a column}: also a path (`info.post`, `answers[].text`), several joined by
+    " + ", a weighted sum (`0.65*helpfulness + 0.8*correctness`), `json(cell)` for JSON spelled as text; an empty text leaves a column unread."""
+    better: Literal["higher", "lower"] | None = None
+    """Which ratings are the better ones: null or `higher`; `lower` for ranks, where 1 is the first place."""
+    gather: Literal["rows", "prompt", "tree", "parent"] = "rows"
+    """What makes one example: `rows`, each by itself; `prompt`, all answers to one prompt, each rated on a row of its own; `tree`, messages
+    with their replies inside; `parent`, messages that name the one they answer."""
+    ignore: list[str] = field(default_factory=list)
+    """Columns that are known not to matter, though their names sound like a preference or like context."""
+    skip_null: bool = False
+    """Leave out rows in which a column that is read is null, and count them; otherwise they are an error."""
     weight: Annotated[float, Gt(0), Le(1000)] = 1.0
     """Passes over this source per epoch, above 0 to 1000; larger shows its rows more often."""
     limit: Annotated[int, Ge(1)] | None = None

@@ -191,6 +191,11 @@ def _source(found: Inferred, folder: Path) -> list[str]:
     if source.columns:
         columns = ", ".join(f"{name}: {_quoted(column)}" for name, column in source.columns.items())
         lines.append(_commented(f"      columns: {{{columns}}}", "the format's name: the file's"))
+    for name in ("gather", "better", "skip_null"):
+        if (value := getattr(source, name)) not in (None, False, "rows"):
+            lines.append(f"      {name}: {str(value).lower()}")
+    if source.ignore:
+        lines.append(f"      ignore: [{', '.join(map(_quoted, source.ignore))}]")
     if source.labels:
         groups = (f"{name}: [{', '.join(map(_quoted, words))}]" for name, words in source.labels.items())
         lines.append(f"      labels: {{{', '.join(groups)}}}")

@@ -29,7 +29,7 @@ def recipe(tmp_path, model_dir):
 def test_check_tells_format_prompt_and_scored_tokens_and_the_next_command(recipe, capsys):
     check(str(recipe), ["train.seed=1"], 1, False)
     told, errors = capsys.readouterr()
-    assert "30 rows, format strings, 30 kept" in told
+    assert "30 rows, format pairs, 30 kept" in told
     assert "\nmethod: dpo, loss sigmoid; rewards include beta" in told
     assert "serving prompt of the first row" in told
     assert "    prompt  | <|im_start|>user\\n" in told

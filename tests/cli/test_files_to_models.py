@@ -113,13 +113,13 @@ FILES = [
     (ratings, "labelled", "kto"),
     (ranking, "ranking", "dpo"),
     (tool_turns, "conversation", "sft"),
-    (shared("hh_helpful_base_dev.jsonl"), "hh", "dpo"),
-    (shared("hh_helpful_base_dev_messages.jsonl"), "messages", "dpo"),
-    (shared("polite_style_900.jsonl"), "strings", "dpo"),
-    (shared("ultrafeedback_400.jsonl"), "strings", "dpo"),
-    (shared("kto_en_300.jsonl"), "labelled_messages", "kto"),
-    (shared("orca_dpo_openai_format_284.jsonl"), "openai_preference", "dpo"),
-    (shared("sharegpt_dpo_en_300.json"), "sharegpt_pairs", "dpo"),
+    (shared("hh_helpful_base_dev.jsonl"), "pairs", "dpo"),
+    (shared("hh_helpful_base_dev_messages.jsonl"), "pairs", "dpo"),
+    (shared("polite_style_900.jsonl"), "pairs", "dpo"),
+    (shared("ultrafeedback_400.jsonl"), "pairs", "dpo"),
+    (shared("kto_en_300.jsonl"), "labelled", "kto"),
+    (shared("orca_dpo_openai_format_284.jsonl"), "pairs", "dpo"),
+    (shared("sharegpt_dpo_en_300.json"), "pairs", "dpo"),
 ]
 
 
@@ -145,7 +145,7 @@ FILES = [
 def test_file_to_model(tmp_path: Path, make: Callable[[Path], Path], layout: str, method: str) -> None:
     path = make(tmp_path)
     told = dpo(tmp_path, "init", str(path), "--model", str(SMOLLM), "--out", "drawn.yaml")
-    assert f"read as {layout}:" in told and "next: dpo check drawn.yaml" in told
+    assert f"read as {layout}" in told and "next: dpo check drawn.yaml" in told
     limited = (f"data.train[0].limit={2 * ROWS}", f"data.cache={tmp_path}/tokens", "data.split.eval=0.2")
     told = dpo(tmp_path, "check", "drawn.yaml", *SHORT, *limited)
     assert f"format {layout}" in told and "OK: recipe, data, tokenizer and template fit together" in told

@@ -10,6 +10,7 @@ import pytest
 from dpo_cli.cli.check import check
 from dpo_cli.cli.init import init
 from dpo_cli.cli.peek import peek
+from dpo_cli.data import formats
 from dpo_cli.errors import DataError, ModelError, RecipeError
 from dpo_cli.recipe.load import load
 from tests.fakes import pair_rows, write_jsonl, write_model
@@ -36,7 +37,7 @@ def test_a_table_of_votes_becomes_a_recipe_that_passes_the_check(votes, model, c
     init([votes], model)
     told = capsys.readouterr().out
     assert told.splitlines()[:5] == [
-        "votes.csv: 40 rows, read as winner: prompt, answer_a, answer_b and winner: a, b or tie (votes; text or lists of messages)",
+        f"votes.csv: 40 rows, read as winner: {formats.get('winner').fits}",
         "  prompt is the column 'question'",
         "  answer_a is the column 'left'",
         "  answer_b is the column 'right'",
@@ -93,7 +94,7 @@ def test_options_state_what_the_file_does_not(model, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     ("arguments", "error", "told"),
     [
-        ({"columns": ["prompt"]}, RecipeError, "--column: 'prompt' is no NAME=VALUE"),
+        ({"columns": ["prompt"]}, RecipeError, "--column: 'prompt' is not NAME=VALUE"),
         ({"layout": "nope"}, RecipeError, "unknown format 'nope'"),
         ({"layout": "ranking"}, DataError, "no column for completions of ranking"),
         ({"labels": ["good=1"]}, RecipeError, "is not understood"),

@@ -46,7 +46,7 @@ def test_a_row_far_down_a_data_file_is_found(tmp_path, model_dir, capsys):
 
 def test_a_ranking_is_shown_whole(recipe, capsys):
     write_jsonl(recipe.parent / "pairs.jsonl", [{"prompt": "q", "completions": ["good", "fair", "bad"]}])
-    peek(str(recipe), ["method.name=plackett_luce"], 1, None, False)
+    peek(str(recipe), ["method.name=plackett_luce", "data.train[0].format=ranking"], 1, None, False)
     told = capsys.readouterr().out
     assert told.index("place 1 of 3: ") < told.index("g│o│o│d") < told.index("f│a│i│r")
     assert told.index("place 3 of 3: ") < told.index("b│a│d")

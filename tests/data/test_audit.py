@@ -143,10 +143,10 @@ def test_a_recipe_finds_in_rankings_what_is_found_in_their_file(tmp_path: Path, 
         for i, order in enumerate(orders)
     ]
     rows.append({"prompt": "q", "completions": ["No.", "Yes, it is.", "yes it is", "yes it is"]})
-    data = load_rows(tmp_path, rows, diet=Diet(kind))
+    data = load_rows(tmp_path, rows, source={"format": "ranking"}, diet=Diet(kind))
     expected = {"duplicates": 1, "contradictions": 1, "nearly_same": 1}
     assert found(audit_data(data, byte_tokenizer())) == expected
-    assert found(audit(parse(rows).examples, [])) == expected
+    assert found(audit(parse(rows, format="ranking").examples, [])) == expected
     assert (data.report.repeated, data.report.contradictions) == (1, 1)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from dpo_cli.data import formats
+from dpo_cli.data.encode import Encoder
 from dpo_cli.data.formats._base import Format
 from dpo_cli.data.reasons import Reason
 from dpo_cli.errors import DataError, RecipeError
-from tests.data.build import parse, turns
+from tests.data.build import config, parse, turns
+from tests.fakes import byte_tokenizer
 
 FORMATS = [formats.get(name) for name in formats.names()]
 QUESTION, ANSWER, OTHER = turns(("user", "q")), turns(("assistant", "a")), turns(("assistant", "b"))
@@ -19,9 +21,14 @@ def row(prompt=None, chosen=(), rejected=(), **fields):
     return {k: list(v) if isinstance(v, tuple) else v for k, v in columns.items() if v is not None} | fields
 
 
+def stated(layout):
+    """What has to be said of a format's own sample: an order of answers is never taken for their ranking."""
+    return {"format": "ranking"} if layout.name == "ranking" else {}
+
+
 @pytest.mark.parametrize("layout", FORMATS, ids=lambda layout: layout.name)
 def test_sample_is_detected_as_its_own_format_and_gives_what_its_kind_says(layout: Format):
-    parsed = parse([layout.sample] * 2)
+    parsed = parse([layout.sample] * 2, **stated(layout))
     assert parsed.format is layout
     assert (len(parsed.examples[0].completions) > 1) == (layout.kind == "pairs")
     assert (parsed.examples[0].label is None) == (layout.kind != "labelled")
@@ -30,7 +37,11 @@ def test_sample_is_detected_as_its_own_format_and_gives_what_its_kind_says(layou
 
 
 def test_all_formats_say_the_same_of_one_conversation():
-    examples = [parse([layout.sample]).examples[0] for layout in FORMATS if layout.name != "plain_text"]
+    examples = [
+        parse([layout.sample], **stated(layout)).examples[0]
+        for layout in FORMATS
+        if layout.name != "plain_text"
+    ]
     best = {str((example.prompt, example.completions[0])) for example in examples}
     worst = {str(example.completions[-1]) for example in examples if len(example.completions) > 1}
     assert (len(best), len(worst)) == (1, 1)
@@ -38,17 +49,22 @@ def test_all_formats_say_the_same_of_one_conversation():
 
 def test_unknown_format_lists_the_known_ones():
     with pytest.raises(
-        RecipeError, match=r"unknown format 'nope'. Fix: one of: auto, conversation, hh, labelled"
+        RecipeError,
+        match=r"unknown format 'nope'. Fix: one of: auto, conversation, labelled, labelled_conversation, pairs",
     ):
         parse([row("p", "c", "r")], format="nope")
 
 
 def test_mixed_layouts_are_refused_with_counts():
-    rows = [row("p", "c", "r")] * 3 + [row(QUESTION, ANSWER, OTHER)] * 2
-    with pytest.raises(
-        DataError, match=r"rows of more than one layout \(strings: 3 rows, messages: 2 rows\)"
-    ):
+    rows = [row("p", "c", "r")] * 3 + [{"prompt": "p", "completion": "c"}] * 2
+    with pytest.raises(DataError, match=r"rows of more than one layout \(pairs: 3 rows, targets: 2 rows\)"):
         parse(rows)
+
+
+def test_text_and_messages_may_stand_in_one_file_and_in_one_row():
+    parsed = parse([row("q", "a", "b"), row(QUESTION, ANSWER, "b"), row("q", ANSWER, OTHER)])
+    assert [example.prompt for example in parsed.examples] == [QUESTION] * 3
+    assert [example.completions[0] for example in parsed.examples] == [ANSWER] * 3
 
 
 def test_text_prompt_beside_conversations_that_hold_it_is_read_as_conversations():
@@ -99,7 +115,9 @@ def test_chat_null_follows_the_tokenizer():
     assert parse(rows, has_template=False).examples[0].prompt == "p"
     assert parse(rows, has_template=True).examples[0].prompt == turns(("user", "p"))
     assert parse(rows, has_template=True, chat=False).examples[0].prompt == "p"
-    with pytest.raises(RecipeError, match="false needs text rows; found messages"):
+    with pytest.raises(
+        DataError, match=r"holds messages, and chat: false .*\. Fix: data\.train\[0\]\.chat=null"
+    ):
         parse([row(QUESTION, ANSWER, OTHER)], chat=False)
 
 
@@ -153,7 +171,10 @@ def test_parts_of_a_content_are_joined_if_all_are_text():
 
 
 def test_messages_spelled_as_text_are_refused():
-    with pytest.raises(DataError, match=r'rows\.jsonl:1: "chosen" is a list of messages spelled as text'):
+    with pytest.raises(
+        DataError,
+        match=r'rows\.jsonl:1: 1 of 1 rows have a JSON list or object, spelled as text, in "chosen"',
+    ):
         parse([row("p", "[{'role': 'assistant', 'content': 'c'}]", "r")])
 
 
@@ -167,7 +188,7 @@ def test_sharegpt_speakers_become_roles_and_a_system_column_stands_in_front():
     assert (labelled.prompt, labelled.completions) == (example.prompt[1:], (turns(("assistant", "a2")),))
     target = parse([{"conversations": [*talk, answer]}]).examples[0]
     assert [len(target.prompt), len(target.completions[0])] == [1, 3]
-    with pytest.raises(DataError, match=r"\"conversations\[0\]\" is from 'alien'; known speakers: human"):
+    with pytest.raises(DataError, match=r"\"conversations\[0\]\" has role 'alien'; known roles: .*human"):
         parse([{**pair, "conversations": [{"from": "alien", "value": "q"}]}], format="sharegpt_pairs")
 
 
@@ -196,10 +217,50 @@ def test_rows_that_fit_no_format_name_the_nearest_one():
         DataError, match=r"no format fits the rows, plain_text comes nearest.*format=plain_text"
     ):
         parse([{"text": "a film", "label": 1}])
-    assert parse([{"text": "a film", "label": 1}], format="plain_text").examples[0].completions == ("a film",)
+    with pytest.raises(
+        DataError, match=r"'label' may say .* plain_text leaves it out. Fix: .*ignore=\[\"label\"\]"
+    ):
+        parse([{"text": "a film", "label": 1}] * 2 + [{"text": "b", "label": 0}], format="plain_text")
+    parsed = parse([{"text": "a film", "label": 1}], format="plain_text", ignore=["label"])
+    assert parsed.examples[0].completions == ("a film",)
 
 
 def test_two_plausible_layouts_are_refused_with_both():
     both = {**row("p", "c", "r"), "answer_a": "a", "answer_b": "b", "winner": "a"}
-    with pytest.raises(DataError, match=r"rows fit more than one format \(strings/winner: 2 rows\)"):
+    with pytest.raises(DataError, match=r"rows fit more than one format \(pairs/winner: 2 rows\)"):
         parse([both] * 2)
+
+
+WEIGHED = [
+    {"role": "user", "content": "q"},
+    {"role": "assistant", "content": "first", "weight": 0},
+    {"role": "user", "content": "q2"},
+    {"role": "assistant", "content": "second", "weight": 1},
+]
+
+
+@pytest.mark.parametrize("key", ["weight", "loss", "train"])
+def test_a_message_that_is_not_to_be_trained_on_is_context(key):
+    talk = [{key: turn["weight"], **turn} if "weight" in turn else turn for turn in WEIGHED]
+    talk = [
+        {name: value for name, value in turn.items() if name in ("role", "content", key)} for turn in talk
+    ]
+    (example,) = parse([{"messages": talk}], format="conversation").examples
+    (result,) = Encoder(byte_tokenizer(), config()).encode([example])
+    (ids,), (mask,) = result.group.completions, result.group.masks
+    assert byte_tokenizer().decode(ids[mask]) == "second<|im_end|>"
+    assert "first" in byte_tokenizer().decode(ids) and key not in byte_tokenizer().decode(ids)
+
+
+def test_a_conversation_of_which_nothing_is_trained_on_is_counted():
+    parsed = parse([{"messages": WEIGHED[:2]}, {"messages": WEIGHED}])
+    assert parsed.dropped == {Reason.NOTHING_SCORED: 1}
+    with pytest.raises(DataError, match=r'"messages\[1\]\.weight" is 0\.5, neither 0 nor 1'):
+        parse([{"messages": [WEIGHED[0], {**WEIGHED[1], "weight": 0.5}]}])
+
+
+def test_a_mark_on_a_turn_of_the_prompt_changes_nothing():
+    marked = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in WEIGHED[:3]]
+    plain = [{"role": turn["role"], "content": turn["content"]} for turn in WEIGHED[:3]]
+    one, other = (parse([row(talk, ANSWER, OTHER)]).examples[0].prompt for talk in (marked, plain))
+    assert one == other

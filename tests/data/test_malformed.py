@@ -44,7 +44,7 @@ HEAD = "prompt,chosen,rejected\n"
 def test_unusual_files_are_read(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     found = infer(Source(path=str(tmp_path / name)))
-    assert (found.format.name, found.kept, found.unused) == ("strings", 1, [])
+    assert (found.format.name, found.kept, found.unused) == ("pairs", 1, {})
 
 
 def thumbs(*words):
@@ -66,11 +66,9 @@ BROKEN = [
     ("twice.csv", b"prompt,chosen,chosen\nq,a,b\n", ':1: the column "chosen" stands twice'),
     ("alike.csv", b"prompt,chosen;rejected\nq,a;b\n", ":1: ',' and ';' split the header alike"),
     ("headless.csv", b"Is the sea blue?,Mostly.,No.\nq,a,b\n" * 20, ": no column has a known name (a table's first line holds them)"),
-    ("missing.csv", b"prompt,chosen,other\nq,a,b\n" * 2, ": no column for rejected of strings; found ['chosen', 'other', 'prompt']"),
-    ("layouts.jsonl", (json.dumps({**PAIR, **VOTE}) + "\n").encode() * 9, ": the rows can be read as strings (chosen, prompt, rejected) or winner"),
-    ("prompts.csv", b"question,instruction,chosen,rejected\nq,i,a,b\n", ": the prompt may be 'question' or 'instruction'"),
+    ("missing.csv", b"prompt,chosen,other\nq,a,b\n" * 2, ": no column for rejected of pairs: 'other' may be it"),
     ("words.jsonl", thumbs("up", "down", *["perhaps"] * 40).encode(), ": 'label' holds words that are not understood: \"perhaps\" (40)"),
-    ("winners.csv", votes(0, 1, 2).encode(), ": 'winner' holds words that are not understood: \"0\" (1), \"1\" (1), \"2\" (1)"),
+    ("winners.csv", votes("a", "b", "perhaps", "so-so").encode(), ": 'winner' holds words that are not understood: \"perhaps\" (1), \"so-so\" (1)"),
     ("empty.jsonl", b"\n\n", ": 0 usable rows"),
     ("header.csv", HEAD.encode(), ": 0 usable rows"),
     ("object.json", json.dumps(PAIR, indent=2).encode(), ":1: one JSON object over many lines"),
@@ -79,7 +77,7 @@ BROKEN = [
     ("null.jsonl", LINE.encode() * 500 + json.dumps({**PAIR, "chosen": None}).encode(), ':501: "chosen" is null'),
     ("damaged.jsonl.gz", gzip.compress(LINE.encode() * 999, mtime=0)[:-20], ": damaged gzip file"),
     ("images.jsonl", (json.dumps({**PAIR, "images": ["a.png"]}) + "\n").encode() * 30, ':1: "images" is not empty: only text is trained on'),
-    ("spelled.csv", (HEAD + "q,\"[{'role': 'assistant', 'content': 'a'}]\",b\n").encode(), ':2: "chosen" is a list of messages spelled as text'),
+    ("spelled.csv", (HEAD + "q,\"[{'role': 'assistant', 'content': 'a'\",b\n").encode(), ':2: "chosen" is messages spelled as text'),
     ("same.csv", (HEAD + "q,a,a\n" * 9).encode(), "9 of 9 rows have identical completions"),
     ("comma.csv", b"prompt;chosen;rejected;margin\nq;a;b;1,5\n", ":2: \"margin\" is '1,5', not a number"),
     ("sheet.xlsx", b"PK", ": unknown file type '.xlsx'"),

@@ -18,6 +18,7 @@ from tests.fakes import pair_rows
 
 VOTE = {"prompt": "p", "answer_a": "one", "answer_b": "two"}
 THUMB = {"prompt": "p", "completion": "c"}
+RANKED = {"format": "ranking"}
 RANKING = {"prompt": "p", "completions": ["best", "good", "fair", "worst"]}
 
 
@@ -83,7 +84,7 @@ def test_a_word_that_labels_do_not_name_is_one_line_with_its_first_place():
         parse(rows, labels={"wanted": ["up"], "unwanted": ["down"]})
     assert str(error.value) == (
         'rows.jsonl:3: words that data.train[0].labels does not name: "meh" (2). '
-        'Fix: data.train[0].labels.neither=["meh"], or mend them'
+        'Fix: data.train[0].labels.neither=["meh"], or fix them'
     )
 
 
@@ -201,7 +202,7 @@ def test_pairs_of_a_ranking(kind: DataKind, how, members):
 
 
 def test_a_ranking_is_tokenised_once_and_its_pairs_share_prompt_and_keys(tmp_path):
-    data = load_rows(tmp_path, [RANKING, {**RANKING, "prompt": "q"}])
+    data = load_rows(tmp_path, [RANKING, {**RANKING, "prompt": "q"}], source=RANKED)
     assert data.report.sources[0].kept == 2
     assert "  made 12 pairs of rankings" in data.report.lines()
     assert len({key for group in data.train for key in group.keys}) == 8
@@ -210,14 +211,14 @@ def test_a_ranking_is_tokenised_once_and_its_pairs_share_prompt_and_keys(tmp_pat
         ("best", "fair"),
         ("best", "worst"),
     ]
-    best = load_rows(tmp_path, [RANKING], source={"pairs": "best"})
+    best = load_rows(tmp_path, [RANKING], source={**RANKED, "pairs": "best"})
     assert [answers(row.example)[0] for row in best.train_rows] == ["best"] * 3
 
 
 def test_a_method_of_rankings_trains_on_each_once_and_is_measured_on_their_pairs(tmp_path):
     rows = [{**RANKING, "prompt": f"q{i}"} for i in range(40)]
     rows += [{**RANKING, "prompt": f"r{i}", "completions": ["a", "b"]} for i in range(3)]
-    data = load_rows(tmp_path, rows, diet=Diet("rankings"), split=Split(eval=0.3))
+    data = load_rows(tmp_path, rows, source=RANKED, diet=Diet("rankings"), split=Split(eval=0.3))
     assert sorted({len(group.completions) for group in data.train}) == [2, 4]
     assert {len(group.completions) for group in data.eval} == {2}
     held_out = {row.prompt_key for row in data.eval_rows}
@@ -236,7 +237,7 @@ def test_completions_without_a_place_of_their_own_leave_the_ranking(tmp_path):
 
 
 def test_equal_completions_of_a_ranking_make_no_pair_but_keep_the_others(tmp_path):
-    data = load_rows(tmp_path, [{"prompt": "p", "completions": ["x", "x", "y"]}])
+    data = load_rows(tmp_path, [{"prompt": "p", "completions": ["x", "x", "y"]}], source=RANKED)
     assert [answers(row.example) for row in data.train_rows] == [("x", "y")] * 2
 
 
@@ -259,8 +260,14 @@ def test_min_gap_holds_for_each_pair_of_a_rated_ranking(tmp_path):
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"prompt": "p", "completions": ["a", 3], "ratings": [1, 2]}, '"completions" is a number, not text'),
-        ({"prompt": "p", "completions": ["a", "b"], "ratings": [1]}, "2 completions, but 1 ratings"),
+        (
+            {"prompt": "p", "completions": ["a", 3], "ratings": [1, 2]},
+            '"completions[1]" is a number, not text',
+        ),
+        (
+            {"prompt": "p", "completions": ["a", "b"], "ratings": [1]},
+            '"completions" holds 2 answers, but there are 1 ratings',
+        ),
         ({"prompt": "p", "completions": ["a", "b"], "ratings": ["x", 1]}, "\"ratings\" is 'x', not a number"),
     ],
 )
@@ -272,4 +279,4 @@ def test_lists_that_do_not_fit_name_the_line(row, told):
 
 
 def test_a_single_completion_is_no_ranking():
-    assert parse([RANKING, {**RANKING, "completions": ["a"]}]).dropped == {Reason.ALONE: 1}
+    assert parse([RANKING, {**RANKING, "completions": ["a"]}], **RANKED).dropped == {Reason.ALONE: 1}

@@ -203,12 +203,21 @@ def test_fault_050_a_huge_line_is_refused_without_being_read(tmp_path, monkeypat
         read(tmp_path / "a.jsonl")
 
 
-def test_all_broken_lines_are_told_20_in_words_then_a_count(tmp_path):
+def test_lines_broken_alike_are_one_line_with_a_count_and_three_places(tmp_path):
     (tmp_path / "a.jsonl").write_text("{\n" * 50)
     with pytest.raises(DataError) as error:
         read(tmp_path / "a.jsonl")
+    assert len(error.value.problems) == 1
+    assert "a.jsonl:1:1: invalid JSON" in str(error.value)
+    assert "50 rows in all (also :2:1, :3:1, ...)" in str(error.value)
+
+
+def test_twenty_kinds_of_broken_rows_are_told_in_words_then_a_count():
+    rows = [{**ROW, "margin": f"much {i}"} for i in range(50)]
+    with pytest.raises(DataError) as error:
+        parse(rows)
     assert len(error.value.problems) == 21
-    assert "and 30 more" in str(error.value.problems[-1])
+    assert "and 30 more problems of other kinds" in str(error.value.problems[-1])
 
 
 @pytest.mark.parametrize(
@@ -267,7 +276,7 @@ def test_fault_046_a_missing_column_is_named_with_the_key_that_maps_it():
         parse([{"prompt": "p", "chosen": "c", "bad": "r"}] * 3)
     assert "no \"rejected\"; found ['bad', 'chosen', 'prompt']" in str(error.value)
     assert "Fix: data.train[0].columns.rejected=<name>" in str(error.value)
-    with pytest.raises(DataError, match=r'no "prompt", "chosen", "rejected"; .* `dpo init`, which knows'):
+    with pytest.raises(DataError, match=r'no "chosen", "rejected"; .* `dpo init`, which knows'):
         parse([{"Prompt": "p", "Chosen": "c", "Rejected": "r"}] * 3)
 
 
@@ -285,7 +294,7 @@ def test_fault_046_columns_map_names(tmp_path):
         ({"prompt": "p", "chosen": "c"}, 'rows.jsonl:2: "rejected" is absent'),
         ({**ROW, "rejected": None}, 'rows.jsonl:2: "rejected" is null'),
         ({**ROW, "rejected": 3}, 'rows.jsonl:2: "rejected" is a number, not text'),
-        ({**ROW, "prompt": ["p"]}, 'rows.jsonl:2: "prompt" is a list, not text'),
+        ({**ROW, "prompt": ["p"]}, 'rows.jsonl:2: "prompt[0]" is text, not a message'),
     ],
 )
 def test_fault_047_a_field_that_is_absent_null_or_mistyped_names_its_line(broken, told):

@@ -11,7 +11,7 @@ from dpo_cli.data.load import load_data
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.schema import Model, Source
-from dpo_cli.types import DataKind
+from dpo_cli.types import DataKind, Diet
 from tests.data.build import chat, config, encode_one, full_ids
 from tests.fakes import byte_tokenizer
 
@@ -24,19 +24,19 @@ pytestmark = [pytest.mark.real, pytest.mark.skipif(not SHARED.is_dir(), reason=f
 
 def load(tmp_path, name, tokenizer=None, kind: DataKind = "pairs", **source):
     data = config(train=[Source(path=str(SHARED / name), **source)], cache=str(tmp_path), max_length=2048)
-    return load_data(data, tokenizer or byte_tokenizer(), kind)
+    return load_data(data, tokenizer or byte_tokenizer(), Diet(kind))
 
 
 @pytest.mark.parametrize(
     ("name", "layout", "rows", "dropped"),
     [
-        ("hh_helpful_base_dev.jsonl", "hh", 1600, {"empty completion", "prompts differ"}),
-        ("hh_helpful_base_dev_messages.jsonl", "messages", 1584, set()),
-        ("polite_style_900.jsonl", "strings", 900, {"identical completions"}),
-        ("ultrafeedback_400.jsonl", "strings", 400, {"identical completions"}),
-        ("kto_en_300.jsonl", "labelled_messages", 300, set()),
-        ("orca_dpo_openai_format_284.jsonl", "openai_preference", 284, set()),
-        ("sharegpt_dpo_en_300.json", "sharegpt_pairs", 300, set()),
+        ("hh_helpful_base_dev.jsonl", "pairs", 1600, {"empty completion", "prompts differ"}),
+        ("hh_helpful_base_dev_messages.jsonl", "pairs", 1584, set()),
+        ("polite_style_900.jsonl", "pairs", 900, {"identical completions"}),
+        ("ultrafeedback_400.jsonl", "pairs", 400, {"identical completions"}),
+        ("kto_en_300.jsonl", "labelled", 300, set()),
+        ("orca_dpo_openai_format_284.jsonl", "pairs", 284, set()),
+        ("sharegpt_dpo_en_300.json", "pairs", 300, set()),
     ],
 )
 def test_every_row_is_kept_or_counted(tmp_path, name, layout, rows, dropped):

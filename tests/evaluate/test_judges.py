@@ -141,14 +141,14 @@ def test_pairs_are_rows_that_training_reads_at_once(chat_judge: Path, tmp_path: 
     )
     loaded = load_data(data, byte_tokenizer())
 
-    assert loaded.report.sources[0].format == "messages" and len(loaded.train) == 12
+    assert loaded.report.sources[0].format == "pairs" and len(loaded.train) == 12
     stated = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     margins = [row["score_chosen"] - row["score_rejected"] for row in stated]
     assert min(margins) > 0 and [group.margin for group in loaded.train] == pytest.approx(margins)
     raw = write_jsonl(tmp_path / "raw.jsonl", [{**row, "prompt": "Once"} for row in rows[:4]])
     assert CliRunner().invoke(app, ["pairs", str(raw), *command[2:], "--judge", "longer"]).exit_code == 0
     data = replace(data, train=[Source(path=str(tmp_path / "pairs.jsonl"))])
-    assert load_data(data, byte_tokenizer(chat=False)).report.sources[0].format == "strings"
+    assert load_data(data, byte_tokenizer(chat=False)).report.sources[0].format == "pairs"
     alone = write_jsonl(tmp_path / "one.jsonl", rows[:1])
     error = CliRunner().invoke(app, ["pairs", str(alone), "--judge", "longer"]).exception
     assert isinstance(error, DataError) and "no prompt has two answers that differ" in str(error)

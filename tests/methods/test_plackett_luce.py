@@ -96,7 +96,7 @@ def ranked_rows(n: int) -> list[dict[str, object]]:
 
 
 def test_a_run_learns_the_order_of_whole_rankings_however_a_step_is_cut(tmp_path: Path) -> None:
-    wanted = ("method.name=plackett_luce", "optim.lr=3e-3")
+    wanted = ("method.name=plackett_luce", "optim.lr=3e-3", "data.train[0].format=ranking")
     runs = []
     for name, budget in (("whole", 10_000), ("cut", 120)):
         (tmp_path / name).mkdir()

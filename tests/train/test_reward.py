@@ -168,7 +168,7 @@ def test_margins_come_from_a_column_and_must_be_numbers(tmp_path: Path) -> None:
     assert [group.margin for group in data.train] == [1.5, None]
     assert data.report.sources[0].unused_columns == []
 
-    with pytest.raises(DataError, match=r"train.jsonl:1.*\"margin\" is 'much', not a number"):
+    with pytest.raises(DataError, match=r"train.jsonl:1.*\"gap\" is 'much', not a number"):
         load_rows(tmp_path, [{**rows[0], "gap": "much"}], source={"columns": {"margin": "gap"}})
 
 

@@ -1,79 +1,74 @@
-"""A prompt with a list of completions: what the layouts of rankings and ratings share."""
+"""A prompt with a list of answers: what the layouts of rankings and ratings share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from dpo_cli.data.formats._base import (
-    BadRow,
-    Row,
-    SkipRow,
-    check_turns,
-    is_messages,
-    messages,
-    template_fields,
-    text,
-)
+from dpo_cli.data.formats._base import BadRow, Row, SkipRow, number, present
+from dpo_cli.data.formats._dialogue import are_answers, example_of
 from dpo_cli.data.reasons import Reason
+from dpo_cli.data.turns import kind_of
 from dpo_cli.types import Example
+
+COLUMN = "completions"
 
 
 def is_many(row: Row) -> bool:
-    """Say whether a list of texts, or of lists of messages, stands beside a prompt of that kind."""
-    prompt, completions = row.get("prompt"), row.get("completions")
-    if not isinstance(completions, list) or not completions:
-        return False
-    if isinstance(prompt, str):
-        return all(isinstance(completion, str) for completion in completions)
-    return is_messages(prompt) and all(is_messages(completion) for completion in completions)
+    """Return whether a list of answers stands beside a prompt."""
+    answers = row.get(COLUMN)
+    return isinstance(answers, list) and are_answers(row, answers)
 
 
-def completions(row: Row, column: str) -> Sequence[object]:
-    """Give a field that lists completions.
+def best_first(row: Row) -> list[float] | None:
+    """Return ratings that tell the answer which `best` names, by its place from 0 or by its text, from all others; None where none is named.
 
     Raises:
-        BadRow: no list.
+        BadRow: `best` names no answer.
     """
-    value = row.get(column)
-    if not isinstance(value, list):
-        raise BadRow(f'"{column}" is not a list of completions')
-    return value
+    if row.get("best") is None:
+        return None
+    answers, best = present(row, COLUMN), row["best"]
+    if not isinstance(answers, list):
+        return None
+    if best in answers:
+        at = answers.index(best)
+    else:
+        number_of = number(row, "best")
+        at = int(number_of) if number_of is not None and number_of == int(number_of) else -1
+    if not 0 <= at < len(answers):
+        raise BadRow(f" is {best!r}, not one of {len(answers)} answers", "best")
+    return [float(i == at) for i in range(len(answers))]
 
 
-def ranked(
-    row: Row, prompt: str, answers: Sequence[object], ratings: Sequence[float | None], source: str, chat: bool
-) -> Example:
-    """Give a prompt's answers, the best rated first; those without a rating are left out.
+def ranked(row: Row, ratings: Sequence[float | None] | None, source: str, chat: bool) -> Example:
+    """Return a prompt's answers, the best rated first; those that are null or have no rating are left out.
 
     Args:
-        row: holds the prompt, and what the template reads.
-        prompt: the prompt's column.
-        answers: text, or lists of messages like the prompt.
-        ratings: one for each answer, or none at all: then the answers stand best first.
+        row: holds the prompt, the answers and what the template reads.
+        ratings: one for each answer, higher is better; None: the answers stand best first.
         source: the row's place.
         chat: text becomes messages.
 
     Raises:
-        BadRow: an answer or the prompt is of another type, or ratings and answers differ in number.
-        SkipRow: fewer than two answers.
+        BadRow: an answer or the prompt is of another kind, or ratings and answers differ in number.
+        SkipRow: fewer than two answers, or all rated alike.
     """
-    if ratings and len(ratings) != len(answers):
-        raise BadRow(f"{len(answers)} completions, but {len(ratings)} ratings")
-    rated = [(rating, answer) for rating, answer in zip(ratings, answers, strict=False) if rating is not None]
-    rated.sort(key=lambda pair: -pair[0])
-    if len(rated if ratings else answers) < 2:
+    answers: Any = present(row, COLUMN)
+    if not isinstance(answers, list):
+        raise BadRow(f" is {kind_of(answers)}, not a list of answers", COLUMN)
+    if ratings is not None and len(ratings) != len(answers):
+        raise BadRow(f" holds {len(answers)} answers, but there are {len(ratings)} ratings", COLUMN)
+    rated = [
+        (rating, f"{COLUMN}[{i}]", answer)
+        for i, (rating, answer) in enumerate(zip(ratings or [0.0] * len(answers), answers, strict=True))
+        if rating is not None and answer is not None
+    ]
+    rated.sort(key=lambda each: -each[0])
+    if len(rated) < 2:
         raise SkipRow(Reason.ALONE)
-    scores = tuple(rating for rating, _ in rated) if ratings else None
-    ordered = [answer for _, answer in rated] if ratings else answers
-    if isinstance(row.get(prompt), str):
-        question, texts = text(row, prompt), [text({"completions": a}, "completions") for a in ordered]
-        if not chat:
-            return Example(question, tuple(texts), source, ratings=scores)
-        turns = tuple(({"role": "assistant", "content": answer},) for answer in texts)
-        asked = ({"role": "user", "content": question},)
-        return Example(asked, turns, source, **template_fields(row), ratings=scores)
-    history = messages(row, prompt)
-    answered = tuple(messages({"completions": answer}, "completions") for answer in ordered)
-    for completion in answered:
-        check_turns(history, completion, "completions")
-    return Example(history, answered, source, **template_fields(row), ratings=scores)
+    if ratings is not None and rated[0][0] == rated[-1][0]:
+        raise SkipRow(Reason.TIE)
+    named = {name: answer for _, name, answer in rated}
+    scores = tuple(rating for rating, _, _ in rated) if ratings is not None else None
+    return example_of(row, named, source, chat, ratings=scores)

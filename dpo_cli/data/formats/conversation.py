@@ -1,8 +1,9 @@
-"""A whole conversation in one list of messages: every assistant turn is to be imitated."""
+"""A whole conversation: every assistant turn is to be imitated, but those that are marked not to be trained on."""
 
 from __future__ import annotations
 
-from dpo_cli.data.formats._base import Format, Row, is_messages, messages, split_first_answer, template_fields
+from dpo_cli.data.formats._base import Format, Row, messages, split_first_answer, template_fields
+from dpo_cli.data.turns import is_conversation
 from dpo_cli.types import Example
 
 COLUMNS = ("messages",)
@@ -10,15 +11,15 @@ _OTHERS = ("chosen", "rejected", "label", "completion")
 
 
 def matches(row: Row) -> bool:
-    """Say whether there are messages and nothing that ranks or judges them."""
-    return is_messages(row.get("messages")) and not any(column in row for column in _OTHERS)
+    """Return whether there are messages and nothing that ranks or judges them."""
+    return is_conversation(row.get("messages")) and not any(column in row for column in _OTHERS)
 
 
 def parse(row: Row, source: str, chat: bool) -> Example:
-    """Give what comes before the first assistant turn as prompt, all that follows as completion.
+    """Return what comes before the first assistant turn as prompt, all that follows as completion.
 
     Raises:
-        BadRow: no list of messages, an unknown role, no assistant turn, or none at the end.
+        BadRow: not messages, an unknown role, no assistant turn, or none at the end.
     """
     prompt, completion = split_first_answer(messages(row, "messages"), "messages")
     return Example(prompt, (completion,), source, **template_fields(row))
@@ -26,7 +27,7 @@ def parse(row: Row, source: str, chat: bool) -> Example:
 
 FORMAT = Format(
     name="conversation",
-    fits="a list of messages that ends with the assistant (UltraChat, most SFT sets)",
+    fits="messages that end with the assistant (UltraChat, ShareGPT, most SFT sets)",
     columns=COLUMNS,
     matches=matches,
     parse=parse,

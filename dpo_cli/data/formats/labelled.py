@@ -1,40 +1,34 @@
-"""One prompt, one completion, and whether it is wanted: thumbs, as plain text."""
+"""One prompt, one answer, and whether it is wanted: thumbs."""
 
 from __future__ import annotations
 
-from dpo_cli.data.formats._base import Format, Row, is_label, label, template_fields, text
+from dpo_cli.data.formats._base import Format, Row, is_label, label, present
+from dpo_cli.data.formats._dialogue import asks, example_of
+from dpo_cli.data.turns import is_conversation
 from dpo_cli.types import Example
 
 COLUMNS = ("prompt", "completion", "label")
 
 
 def matches(row: Row) -> bool:
-    """Say whether prompt and completion are text beside a label."""
-    return (
-        isinstance(row.get("prompt"), str)
-        and isinstance(row.get("completion"), str)
-        and is_label(row.get("label"))
-    )
+    """Return whether a label stands beside a prompt and its answer."""
+    answer = row.get("completion")
+    return asks(row) and (isinstance(answer, str) or is_conversation(answer)) and is_label(row.get("label"))
 
 
 def parse(row: Row, source: str, chat: bool) -> Example:
-    """Give the completion as text, or as an assistant's turn after a user's.
+    """Return the answer with its label; turns of users and tools inside it stay as context.
 
     Raises:
-        BadRow: a field is absent, null or of another type.
+        BadRow: a field is absent, null or of another kind, or the answer does not start and end with the assistant.
     """
-    prompt, completion, wanted = text(row, "prompt"), text(row, "completion"), label(row, "label")
-    if not chat:
-        return Example(prompt, (completion,), source, label=wanted)
-    answer = ({"role": "assistant", "content": completion},)
-    return Example(
-        ({"role": "user", "content": prompt},), (answer,), source, **template_fields(row), label=wanted
-    )
+    wanted = label(row, "label")
+    return example_of(row, {"completion": present(row, "completion")}, source, chat, label=wanted)
 
 
 FORMAT = Format(
     name="labelled",
-    fits="text columns prompt and completion, label true or false (thumbs up and down)",
+    fits="prompt, completion and label: true or false (thumbs up and down); text or messages",
     columns=COLUMNS,
     matches=matches,
     parse=parse,

@@ -1,4 +1,4 @@
-"""A whole conversation in one list of messages, whose last answer is wanted or not."""
+"""A whole conversation whose last answer is wanted or not."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from dpo_cli.data.formats._base import (
     Format,
     Row,
     is_label,
-    is_messages,
     label,
     messages,
     split_last_answer,
     template_fields,
 )
+from dpo_cli.data.turns import is_conversation
 from dpo_cli.types import Example
 
 COLUMNS = ("messages", "label")
 
 
 def matches(row: Row) -> bool:
-    """Say whether a label stands beside messages."""
-    return is_messages(row.get("messages")) and is_label(row.get("label"))
+    """Return whether a label stands beside messages."""
+    return is_conversation(row.get("messages")) and is_label(row.get("label"))
 
 
 def parse(row: Row, source: str, chat: bool) -> Example:
-    """Give what follows the last user turn as the labelled completion.
+    """Return what follows the last user turn as the labelled answer.
 
     Raises:
-        BadRow: a field is absent or of another type, an unknown role, no answer at the end.
+        BadRow: a field is absent or of another kind, an unknown role, no answer at the end.
     """
     prompt, completion = split_last_answer(messages(row, "messages"), "messages")
     return Example(prompt, (completion,), source, **template_fields(row), label=label(row, "label"))
@@ -34,7 +34,7 @@ def parse(row: Row, source: str, chat: bool) -> Example:
 
 FORMAT = Format(
     name="labelled_conversation",
-    fits="a list of messages that ends with the assistant, and a label (thumbs from a chat's log)",
+    fits="messages that end with the assistant, and label: true or false (thumbs from a chat's log)",
     columns=COLUMNS,
     matches=matches,
     parse=parse,

@@ -10,12 +10,12 @@ _OTHERS = ("prompt", "completion", "chosen", "rejected", "messages", "conversati
 
 
 def matches(row: Row) -> bool:
-    """Say whether there is a text and nothing that asks, answers or judges."""
+    """Return whether there is a text and nothing that asks, answers or judges."""
     return isinstance(row.get("text"), str) and not any(column in row for column in _OTHERS)
 
 
 def parse(row: Row, source: str, chat: bool) -> Example:
-    """Give the text as it is: there is no turn that a chat template could mark.
+    """Return the text as it is: there is no turn that a chat template could mark.
 
     Raises:
         BadRow: absent, null or not text.

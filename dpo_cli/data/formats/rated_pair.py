@@ -1,41 +1,43 @@
-"""Two answers, each with a rating: the higher one is better, by the difference."""
+"""Two answers, each with a rating: the better rated one is chosen, by the difference."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from dpo_cli.data.formats._base import BadRow, Format, Row, SkipRow, number
-from dpo_cli.data.formats._pair import is_pair, pair
+from dpo_cli.data.formats._base import BadRow, Format, Row, SkipRow, number, present
+from dpo_cli.data.formats._dialogue import are_answers, example_of
 from dpo_cli.data.reasons import Reason
 from dpo_cli.types import Example
 
-COLUMNS = ("prompt", "answer_a", "answer_b", "rating_a", "rating_b")
+COLUMNS = ("answer_a", "answer_b", "rating_a", "rating_b")
 
 
 def matches(row: Row) -> bool:
-    """Say whether two answers stand beside two ratings."""
-    return "rating_a" in row and "rating_b" in row and is_pair(row, "answer_a", "answer_b")
+    """Return whether two answers stand beside two ratings."""
+    answers = [row.get("answer_a"), row.get("answer_b")]
+    return "rating_a" in row and "rating_b" in row and are_answers(row, answers)
 
 
 def parse(row: Row, source: str, chat: bool) -> Example:
-    """Give the answer that is rated higher as chosen, the other as rejected, and the difference as margin.
+    """Return the answer that is rated higher as chosen, the other as rejected, and the difference as margin.
 
     Raises:
-        BadRow: a field is absent or of another type.
+        BadRow: a field is absent or of another kind.
         SkipRow: equal ratings.
     """
-    one, other = number(row, "rating_a"), number(row, "rating_b")
-    if one is None or other is None:
-        raise BadRow(f'"{"rating_a" if one is None else "rating_b"}" is absent or empty')
+    ratings = {column: number(row, column) for column in ("rating_a", "rating_b")}
+    for column, rating in ratings.items():
+        if rating is None:
+            raise BadRow(" is absent or empty", column)
+    one, other = (rating or 0.0 for rating in ratings.values())
     if one == other:
         raise SkipRow(Reason.TIE)
-    chosen, rejected = ("answer_a", "answer_b") if one > other else ("answer_b", "answer_a")
-    return replace(pair(row, chosen, rejected, source, chat), margin=abs(one - other))
+    order = ("answer_a", "answer_b") if one > other else ("answer_b", "answer_a")
+    answers = {column: present(row, column) for column in order}
+    return example_of(row, answers, source, chat, margin=abs(one - other))
 
 
 FORMAT = Format(
     name="rated_pair",
-    fits="prompt, answer_a, answer_b, rating_a, rating_b: numbers (text or lists of messages)",
+    fits="prompt, answer_a, answer_b, rating_a and rating_b: numbers, the higher one is better unless better: lower",
     columns=COLUMNS,
     matches=matches,
     parse=parse,
@@ -47,4 +49,5 @@ FORMAT = Format(
         "rating_b": 4.5,
     },
     is_text=True,
+    optional=("prompt",),
 )

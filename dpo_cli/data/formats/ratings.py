@@ -1,36 +1,37 @@
-"""A prompt, its completions, and a rating for each."""
+"""A prompt, its answers, and a rating for each."""
 
 from __future__ import annotations
 
-from dpo_cli.data.formats._base import BadRow, Format, Row, number
-from dpo_cli.data.formats._many import completions, is_many, ranked
+from dpo_cli.data.formats._base import BadRow, Format, Row, number, present
+from dpo_cli.data.formats._many import is_many, ranked
+from dpo_cli.data.turns import kind_of
 from dpo_cli.types import Example
 
-COLUMNS = ("prompt", "completions", "ratings")
+COLUMNS = ("completions", "ratings")
 
 
 def matches(row: Row) -> bool:
-    """Say whether a list of ratings stands beside the completions."""
+    """Return whether a list of ratings stands beside the answers."""
     return is_many(row) and isinstance(row.get("ratings"), list)
 
 
 def parse(row: Row, source: str, chat: bool) -> Example:
-    """Give the completions from the best rated to the worst; equal ratings make no pair.
+    """Return the answers from the best rated to the worst; equal ratings make no pair, and an answer without one is left out.
 
     Raises:
-        BadRow: a field is absent or of another type, or the lists differ in length.
-        SkipRow: fewer than two rated completions.
+        BadRow: a field is absent or of another kind, or the lists differ in length.
+        SkipRow: fewer than two rated answers.
     """
-    ratings = row.get("ratings")
+    ratings = present(row, "ratings")
     if not isinstance(ratings, list):
-        raise BadRow('"ratings" is not a list of numbers')
-    numbers = [number({"ratings": rating}, "ratings") for rating in ratings]
-    return ranked(row, "prompt", completions(row, "completions"), numbers, source, chat)
+        raise BadRow(f" is {kind_of(ratings)}, not a list of numbers", "ratings")
+    numbers = [number({"ratings": float(r) if isinstance(r, bool) else r}, "ratings") for r in ratings]
+    return ranked(row, numbers, source, chat)
 
 
 FORMAT = Format(
     name="ratings",
-    fits="prompt, completions and ratings, two lists of one length (text, or lists of messages)",
+    fits="prompt, completions and ratings, two lists of one length; the higher rating is better unless better: lower",
     columns=COLUMNS,
     matches=matches,
     parse=parse,
@@ -40,4 +41,5 @@ FORMAT = Format(
         "ratings": [1, 5, 3],
     },
     is_text=True,
+    optional=("prompt",),
 )

@@ -1,34 +1,33 @@
-"""One prompt and the completion to imitate, as plain text."""
+"""One prompt and the answer to imitate."""
 
 from __future__ import annotations
 
-from dpo_cli.data.formats._base import Format, Row, template_fields, text
+from dpo_cli.data.formats._base import Format, Row, present
+from dpo_cli.data.formats._dialogue import asks, example_of
+from dpo_cli.data.turns import is_conversation
 from dpo_cli.types import Example
 
 COLUMNS = ("prompt", "completion")
 
 
 def matches(row: Row) -> bool:
-    """Say whether both fields are text and nothing judges the completion."""
-    return all(isinstance(row.get(column), str) for column in COLUMNS) and "label" not in row
+    """Return whether there are a prompt and an answer that nothing judges."""
+    answer = row.get("completion")
+    return asks(row) and (isinstance(answer, str) or is_conversation(answer)) and "label" not in row
 
 
 def parse(row: Row, source: str, chat: bool) -> Example:
-    """Give the target as text, or as an assistant's turn after a user's.
+    """Return the answer as text, or as an assistant's turn after a user's.
 
     Raises:
-        BadRow: a field is absent, null or not text.
+        BadRow: a field is absent, null or of another kind.
     """
-    prompt, completion = (text(row, column) for column in COLUMNS)
-    if not chat:
-        return Example(prompt, (completion,), source)
-    answer = ({"role": "assistant", "content": completion},)
-    return Example(({"role": "user", "content": prompt},), (answer,), source, **template_fields(row))
+    return example_of(row, {"completion": present(row, "completion")}, source, chat)
 
 
 FORMAT = Format(
     name="targets",
-    fits="text columns prompt and completion (instruction data)",
+    fits="prompt and completion: text or messages (instruction data)",
     columns=COLUMNS,
     matches=matches,
     parse=parse,
