@@ -45,6 +45,8 @@ class Diet:
     """Whether only the last answer of a completion is scored; the answers before it are context."""
     whole_rows: bool = False
     """Whether chats end where the template ends them, not at the last answer's end token: where a reward model reads its score."""
+    margins: bool = False
+    """Whether every row must state by how much its chosen completion is better."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dpo_cli import methods
 from dpo_cli.methods._advice import Rows
-from dpo_cli.types import DataKind, TokenGroup
+from dpo_cli.types import DataKind, Example, TokenGroup
 
 if TYPE_CHECKING:
     from dpo_cli.data.load import DataRow
+    from dpo_cli.data.rows import Problems
 
 FEEDS: dict[DataKind, tuple[DataKind, ...]] = {
     "pairs": ("pairs",),
@@ -41,6 +43,27 @@ SHORT: dict[DataKind, str] = {
 def eaten(kind: DataKind) -> str:
     """Say in short what rows a method of that kind takes."""
     return " or ".join(SHORT[source] for source in FEEDS[kind])
+
+
+def check_kind(path: str, held: DataKind, key: str, kind: DataKind, problems: Problems) -> None:
+    """Note a source that a method of that kind cannot use: `path` holds other rows, `key` is the recipe's name for it."""
+    if held in FEEDS[kind]:
+        return
+    eaters = (name for name in methods.names() if held in FEEDS[methods.get(name).data])
+    what = f"'{path}' holds {WORDS[held]}, the method takes {WORDS[kind]}"
+    problems.add(f"{key}.path", what, f"method.name={' or '.join(eaters)}, or other rows")
+
+
+def check_margins(examples: Sequence[Example], problems: Problems) -> None:
+    """Note the rows that do not state by how much their chosen completion is better."""
+    what = "no margin and no scores, which method.use_margin puts into the loss"
+    fix = (
+        "a column `margin`, or `score_chosen` and `score_rejected` (any name: data.train[].columns);"
+        " or method.use_margin=false"
+    )
+    for example in examples:
+        if example.margin is None and example.ratings is None:
+            problems.add(example.source, what, fix)
 
 
 def count_rows(rows: Sequence[DataRow]) -> Rows:

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dpo_cli import methods
 from dpo_cli.data import cache
 from dpo_cli.data.drop import Drop
 from dpo_cli.data.encode import Encoder
-from dpo_cli.data.kinds import FEEDS, WORDS, as_kind, last_turn, mismatched, pairs_of_ranking, strict_ranking
+from dpo_cli.data.kinds import (
+    as_kind,
+    check_kind,
+    check_margins,
+    last_turn,
+    mismatched,
+    pairs_of_ranking,
+    strict_ranking,
+)
 from dpo_cli.data.parse import parse_rows
 from dpo_cli.data.read import read_source
 from dpo_cli.data.reasons import Note, Reason
@@ -118,7 +125,9 @@ def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet =
     ]
     loaded = [_parse(role, key, source, has_template, problems) for role, key, source in sources]
     for item, (_, key, _) in zip(loaded, sources, strict=True):
-        _check_kind(item, key, diet.kind, problems)
+        check_kind(item.source.path, item.kind, key, diet.kind, problems)
+        if diet.margins:
+            check_margins(item.examples, problems)
     problems.raise_any()
     _encode(loaded, data, Encoder(tokenizer, data, whole_rows=diet.whole_rows), diet.kind)
     for item in loaded:
@@ -139,14 +148,6 @@ def _parse(role: Role, key: str, source: Source, has_template: bool, problems: P
     report.dropped = {str(reason): n for reason, n in parsed.dropped.items() if n}
     report.first = {str(reason): place for reason, place in parsed.first_dropped.items()}
     return _Loaded(role, source, parsed.examples, report, parsed.format.kind)
-
-
-def _check_kind(item: _Loaded, key: str, kind: DataKind, problems: Problems) -> None:
-    if item.kind in FEEDS[kind]:
-        return
-    eaters = (name for name in methods.names() if item.kind in FEEDS[methods.get(name).data])
-    what = f"'{item.source.path}' holds {WORDS[item.kind]}, the method takes {WORDS[kind]}"
-    problems.add(f"{key}.path", what, f"method.name={' or '.join(eaters)}, or other rows")
 
 
 def _encode(loaded: Sequence[_Loaded], data: DataConfig, encoder: Encoder, kind: DataKind) -> None:

@@ -40,6 +40,8 @@ class Method:
     """Config -> whether `prepare` asks for mismatched completions."""
     last_turn: Callable[[Any], bool] = lambda config: False
     """Config -> whether only the last answer of a completion is scored."""
+    margins: Callable[[Any], bool] = lambda config: False
+    """Config -> whether the loss reads each pair's margin: rows without one are refused."""
     prepare: Callable[[StepContext, Any], Any] | None = None
     """(step, config) -> what the loss needs of the whole step, over all micro-batches and ranks, before the first backward;
     without gradient."""
@@ -55,7 +57,8 @@ class Method:
 
     def diet(self, config: Any) -> Diet:
         """Give what the method eats with these knobs."""
-        return Diet(self.data, self.mismatched(config), self.last_turn(config), self.trains_head)
+        asked = (self.mismatched(config), self.last_turn(config), self.trains_head, self.margins(config))
+        return Diet(self.data, *asked)
 
 
 class StepContext(Protocol):

@@ -41,6 +41,10 @@ from tests.recipe.build import MINIMAL, load_text, refusals, write
             "  name: simpo\n  gamma: 1.4\n  gamma_beta_ratio: 0.5\n",
             "r.yaml:6: 'method.gamma' is 1.4 and 'method.gamma_beta_ratio' 0.5: two targets. Fix: remove one",
         ),
+        (
+            "  name: reward\n  margin_scale: 0.1\n",
+            "r.yaml:5: 'method.margin_scale' is 0.1, but without 'method.use_margin' there is no margin. Fix: method.use_margin: true",
+        ),
         ("  loss_type: hinge\n", "unknown key 'method.loss_type', did you mean 'method.loss'?"),
     ],
 )

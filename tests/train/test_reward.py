@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -15,7 +16,7 @@ from dpo_cli.data.encode import Encoder
 from dpo_cli.data.load import load_data
 from dpo_cli.errors import DataError, ModelError
 from dpo_cli.methods._base import mean_loss
-from dpo_cli.methods.reward import RewardConfig, reward_loss
+from dpo_cli.methods.reward import METHOD, RewardConfig, reward_loss
 from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.logprobs import Scorer, score
 from dpo_cli.modeling.reward import take_padding
@@ -25,7 +26,7 @@ from dpo_cli.train.run import train
 from dpo_cli.train.status import Status
 from dpo_cli.types import Diet, LogProbs, TokenGroup
 from tests.data.build import chat, config, full_ids, load_rows
-from tests.fakes import SPECIALS, byte_tokenizer, write_jsonl, write_model
+from tests.fakes import SPECIALS, byte_tokenizer, pair_rows, write_jsonl, write_model
 from tests.train.tiny_recipe import write_recipe
 
 QUESTION = {"role": "user", "content": "Tea?"}
@@ -52,15 +53,30 @@ def test_loss_is_bradley_terry_with_margins_and_centering() -> None:
     scores = LogProbs(
         torch.tensor([1.5, 0.5, -1.0, 2.0], dtype=torch.float64),
         torch.ones(4, dtype=torch.int64),
-        margins=torch.tensor([0.25, 0.0], dtype=torch.float64),
+        margins=torch.tensor([5.0, 0.0], dtype=torch.float64),
     )
-    out = reward_loss(scores, None, RewardConfig(centering=0.01))
+    out = reward_loss(scores, None, RewardConfig(use_margin=True, margin_scale=0.05, centering=0.01))
     bradley_terry = (math.log1p(math.exp(-(1.0 - 0.25))) + math.log1p(math.exp(3.0))) / 2
 
     assert mean_loss(out, scores).item() == pytest.approx(
         bradley_terry + 0.01 * (2.0**2 + 1.0**2) / 2, rel=1e-12
     )
     assert out.metrics["rewards/margins"].tolist() == [1.0, -3.0]
+
+
+def test_a_margin_that_nobody_asked_for_is_not_in_the_loss() -> None:
+    generator = torch.Generator().manual_seed(3)
+    plain = LogProbs(
+        torch.randn(8, generator=generator, dtype=torch.float64), torch.ones(8, dtype=torch.int64)
+    )
+    votes = dataclasses.replace(plain, margins=torch.tensor([41.0, 7.0, -2.0, 0.0], dtype=torch.float64))
+    gaps = [plain.total[k].item() - plain.total[k + 1].item() for k in (0, 2, 4, 6)]
+
+    expected = pytest.approx(sum(math.log1p(math.exp(-gap)) for gap in gaps) / 4, rel=1e-12)
+    assert mean_loss(reward_loss(plain, None, RewardConfig()), plain).item() == expected
+    assert mean_loss(reward_loss(votes, None, RewardConfig()), votes).item() == expected
+    # A model that was trained with margins is also measured on rows that state none.
+    assert mean_loss(reward_loss(plain, None, RewardConfig(use_margin=True)), plain).item() == expected
 
 
 @pytest.mark.parametrize("path", ["packed", "padded"])
@@ -172,26 +188,93 @@ def test_margins_come_from_a_column_and_must_be_numbers(tmp_path: Path) -> None:
         load_rows(tmp_path, [{**rows[0], "gap": "much"}], source={"columns": {"margin": "gap"}})
 
 
-def test_margins_reach_the_loss(tmp_path: Path) -> None:
-    losses = []
-    for gap in (0.0, 2.0):
-        rows = [{"prompt": f"q{i}", "chosen": "yes", "rejected": "no", "margin": gap} for i in range(8)]
-        folder = tmp_path / f"{gap:g}"
-        write_model(folder / "tiny")
-        write_jsonl(folder / "rows.jsonl", rows)
-        (folder / "r.yaml").write_text(
-            "model: {name: ./tiny}\nmethod: {name: reward}\ndata: {train: [{path: rows.jsonl}], split: {eval: 0.0}}\n"
-            "train: {batch_size: 8, max_steps: 1, precision: fp32, eval_every: 0, save_every: 0, samples: 0}\nlog: {every: 1}\n"
-        )
-        train(load(str(folder / "r.yaml"), [f"train.output_dir={folder}/runs"]), "dpo train r.yaml")
-        (run,) = (folder / "runs").iterdir()
-        first = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
-        losses.append(first["train/loss"])
-        gap_of_scores = first["train/rewards/margins"]
+VOTES = {
+    "prompt": "post",
+    "answer_a": "first",
+    "answer_b": "second",
+    "rating_a": "up_first",
+    "rating_b": "up_second",
+}
+"""A forum's two answers and their up-votes, as our columns."""
 
-    def bradley_terry(margin: float) -> float:
-        return math.log1p(math.exp(-(gap_of_scores - margin)))
 
-    assert losses == pytest.approx([bradley_terry(0.0), bradley_terry(2.0)], abs=0.02), (
-        "eight nearly equal pairs"
+def forum(folder: Path) -> Path:
+    """Write eight posts, the better answer on either side, 38 to 45 up-votes apart, and a recipe of one step; give the recipe."""
+    better, worse = "Soak them overnight.", "No idea."
+    sides = [(better, worse, 40 + i, 2) if i % 2 else (worse, better, 2, 40 + i) for i in range(8)]
+    names = ("first", "second", "up_first", "up_second")
+    rows = [
+        {"post": f"Beans, take {i}?", **dict(zip(names, side, strict=True))} for i, side in enumerate(sides)
+    ]
+    write_model(folder / "tiny")
+    write_jsonl(folder / "forum.jsonl", rows)
+    columns = ", ".join(f"{ours}: {theirs}" for ours, theirs in VOTES.items())
+    source = f"{{path: forum.jsonl, format: rated_pair, columns: {{{columns}}}}}"
+    (folder / "forum.yaml").write_text(
+        f"model: {{name: ./tiny}}\nmethod: {{name: reward}}\ndata: {{train: [{source}], split: {{eval: 0.0}}}}\n"
+        f"train: {{batch_size: 8, max_steps: 1, precision: fp32, eval_every: 0, save_every: 0, samples: 0, output_dir: {folder}/runs}}\n"
+        "log: {every: 1}\n"
     )
+    return folder / "forum.yaml"
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale", "line"),
+    [
+        ([], 0.0, "differences of scores, of any mean"),
+        (
+            ["method.use_margin=true"],
+            1.0,
+            "differences of scores less a margin (1 times the data's), of any mean",
+        ),
+        (
+            ["method.use_margin=true", "method.margin_scale=0.02"],
+            0.02,
+            "less a margin (0.02 times the data's)",
+        ),
+    ],
+)
+def test_up_votes_are_a_margin_only_where_the_recipe_says_so(
+    settings: list[str], scale: float, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(load(str(forum(tmp_path)), settings), "dpo train forum.yaml")
+    (run,) = (tmp_path / "runs").iterdir()
+    first = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    (method,) = (told for told in capsys.readouterr().err.splitlines() if told.startswith("method: "))
+
+    assert line in method
+    gaps = [scale * (38 + i) - first["train/rewards/margins"] for i in range(8)]
+    # Eight nearly equal pairs under a head of random weights: each pair's gap is nearly their mean.
+    expected = sum(math.log1p(math.exp(gap)) for gap in gaps) / 8
+    assert first["train/loss"] == pytest.approx(expected, abs=0.02)
+    assert scale or first["train/loss"] == pytest.approx(math.log(2), abs=0.02)
+
+
+def test_the_size_of_the_margins_is_told_and_what_would_make_them_small(tmp_path: Path) -> None:
+    data = load_data(load(str(forum(tmp_path)), []).recipe.data, byte_tokenizer())
+
+    (unused,) = METHOD.advice(RewardConfig(), data.train)
+    assert unused.startswith(
+        "8 of 8 training pairs state a margin or two scores: not used; method.use_margin=true"
+    )
+    (large,) = METHOD.advice(RewardConfig(use_margin=True), data.train)
+    assert "38 / 41.5 / 45" in large and large.endswith("method.margin_scale=0.022 makes the largest 1")
+    (small,) = METHOD.advice(RewardConfig(use_margin=True, margin_scale=0.02), data.train)
+    assert small == "margins (smallest / median / largest): 0.76 / 0.83 / 0.9"
+    assert METHOD.advice(RewardConfig(), load_rows(tmp_path, pair_rows(3)).train) == []
+
+
+def test_rows_without_the_margin_that_is_asked_for_are_one_error(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "chosen": "yes", "rejected": "no", "score_chosen": 9.0} for i in range(6)]
+    rows[1]["score_rejected"] = 2.0
+
+    with pytest.raises(DataError) as raised:
+        load_rows(tmp_path, rows, diet=METHOD.diet(RewardConfig(use_margin=True)))
+    (problem,) = raised.value.problems
+    assert problem.where.endswith("train.jsonl:1")
+    assert problem.what.startswith(
+        "no margin and no scores, which method.use_margin puts into the loss; 5 rows"
+    )
+    assert problem.what.endswith("(also :3, :4, ...)")
+    assert "score_rejected" in problem.fix and "method.use_margin=false" in problem.fix
+    assert len(load_rows(tmp_path, rows, diet=METHOD.diet(RewardConfig())).train) == 6
