@@ -21,9 +21,9 @@ def machine(recipe: Recipe) -> list[Problem]:
         problems += package_problems("peft", "model.adapter", "'model.adapter'", "model.adapter: null")
     if "bf16" not in (recipe.train.precision, recipe.reference.precision):
         return problems
-    from dpo_cli.modeling.precision import bf16_problems
+    from dpo_cli.modeling.precision import bf16_problems, compile_problems
 
-    return [*problems, *bf16_problems(recipe)]
+    return [*problems, *bf16_problems(recipe), *compile_problems(recipe)]
 
 
 def reference(recipe: Recipe) -> list[Problem]:

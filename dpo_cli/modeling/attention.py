@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from dpo_cli.modeling.blocks import raise_recompile_limit
 from dpo_cli.modeling.layout import Segments
 
 NAME = "dpo_packed"
@@ -213,15 +214,18 @@ def _flex(
         )
     score_mod = None if softcap is None else lambda score, *_: softcap * torch.tanh(score / softcap)
     attend: Any = _compiled_flex() if q.device.type == "cuda" else flex_attention
-    out = attend(
-        q,
-        k,
-        v,
-        score_mod=score_mod,
-        block_mask=segments.masks[name],
-        scale=scaling,
-        enable_gqa=q.shape[1] != k.shape[1],
-    )
+    with torch.autocast(
+        q.device.type, enabled=False
+    ):  # all of one type already; on or off would be a variant each
+        out = attend(
+            q,
+            k,
+            v,
+            score_mod=score_mod,
+            block_mask=segments.masks[name],
+            scale=scaling,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
     return out.transpose(1, 2)
 
 
@@ -237,9 +241,10 @@ def _windowed(visible: Any, segments: Segments, window: int) -> Any:
 
 @functools.cache
 def _compiled_flex() -> Any:
-    """Give FlexAttention compiled, once: uncompiled, it holds all the scores."""
+    """Return FlexAttention compiled, once: uncompiled, it holds all the scores."""
     from torch.nn.attention.flex_attention import flex_attention
 
+    raise_recompile_limit()
     return torch.compile(flex_attention, dynamic=True)
 
 

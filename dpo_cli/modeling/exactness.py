@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from dpo_cli.errors import ModelError
 from dpo_cli.modeling.attention import UnknownAttention
+from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.head import head_of, token_log_probs
 from dpo_cli.modeling.layout import Row
 from dpo_cli.modeling.logprobs import Path, Scorer
+from dpo_cli.modeling.shortage import is_out_of_memory
 from dpo_cli.types import TokenGroup
 
 FP32_MAX = 1e-4
@@ -24,6 +27,8 @@ BF16_MEAN = 1e-3
 ROUNDING = 2**-6
 """Of the largest logit: what bf16 makes of a log-prob in a model whose own logits are bf16, a few roundings of 2**-9 each."""
 N_GROUPS = 3
+COMPILED_STEPS = 300
+"""Optimizer steps from which compiling is worth its time."""
 LONGEST_TOKENS = 4096
 """The padded oracle of a longer group would cost more than the check is worth."""
 
@@ -86,6 +91,65 @@ def choose_path(
         raise ModelError.of("model.attention", why, "model.attention=auto takes padded rows for such a model")
     scorer.take("padded")
     return Exactness("padded", difference, f"attention: padded rows (slower), because {why}")
+
+
+def choose_compiled(
+    wanted: str,
+    scorer: Scorer,
+    groups: Sequence[TokenGroup],
+    n_steps: int,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> tuple[bool, str]:
+    """Choose whether the blocks are compiled, and say why or why not, or nothing where it is the usual; leaves them that way.
+
+    Args:
+        wanted: as `train.compile`.
+        scorer: the bare scorer on its path.
+        groups: the run's data.
+        n_steps: optimizer steps of the run.
+        autocast: opens the run's precision.
+    """
+    set_blocks(scorer.model)
+    if wanted == "none" or (wanted == "auto" and n_steps < COMPILED_STEPS):
+        return False, ""
+    with autocast():
+        if scorer.path != "packed" or scorer.attention_kernel() != "varlen":
+            return False, ""
+    began = time.perf_counter()
+    try:
+        excess = _compiled_excess(scorer, _sample(groups), autocast)
+    except Exception as error:  # a compiler fails in its own ways; without it the run is slower, not wrong
+        if is_out_of_memory(error):
+            raise
+        set_blocks(scorer.model)
+        return False, f"blocks not compiled: {type(error).__name__}"
+    if not excess <= BF16_MEAN:
+        set_blocks(scorer.model)
+        return False, f"blocks not compiled, because they differ by {excess:.1e} nats per token"
+    return True, f"blocks compiled in {time.perf_counter() - began:.0f} s"
+
+
+def _compiled_excess(
+    scorer: Scorer, sample: Sequence[TokenGroup], autocast: Callable[[], AbstractContextManager[object]]
+) -> float:
+    """Compile the blocks; return the mean error of their log-probs above that of the same blocks uncompiled, nats per token.
+
+    Compiles backward too, so that what cannot be compiled is met before the first step; leaves no gradient.
+    """
+    own = nullcontext if _is_fp32(scorer) else autocast
+    with torch.no_grad():
+        exact = _per_token(scorer, "padded", sample, own)
+        plain = _per_token(scorer, "packed", sample, autocast)
+        set_blocks(scorer.model, is_compiled=True)
+        compiled = _per_token(scorer, "packed", sample, autocast)
+    is_training = scorer.training
+    scorer.train()
+    with autocast():
+        total = scorer(scorer.layout(sample))[1]
+    total.sum().backward()
+    scorer.zero_grad(set_to_none=True)
+    scorer.train(is_training)
+    return ((compiled - exact).abs().mean() - (plain - exact).abs().mean()).item()
 
 
 def _sample(groups: Sequence[TokenGroup]) -> list[TokenGroup]:

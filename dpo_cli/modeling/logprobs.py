@@ -89,8 +89,7 @@ class Scorer(nn.Module):
         """Give the backbone's last hidden states, (R, T, D); in training the router loss goes into `extra`."""
         more: dict[str, Any] = {"attention_mask": row.attention_mask}
         if row.segments is not None:
-            kernel = self.kernel or choose_kernel(self.model.device, self._compute_dtype())
-            more = {"segments": row.segments, "kernel": kernel}
+            more = {"segments": row.segments, "kernel": self.attention_kernel()}
         is_balanced = self.router is not None and self.training and torch.is_grad_enabled()
         if is_balanced:
             more["output_router_logits"] = True
@@ -100,6 +99,14 @@ class Scorer(nn.Module):
         if self.router is not None and is_balanced:
             extra["router"] = self.router.loss(out.router_logits, row)
         return out.last_hidden_state
+
+    def attention_kernel(self) -> Kernel:
+        """Return the kernel that packed rows take under the precision that is open now."""
+        if self.kernel is not None:
+            return self.kernel
+        is_capped = getattr(self.config.get_text_config(), "attn_logit_softcapping", None) is not None
+        chosen = choose_kernel(self.model.device, self._compute_dtype())
+        return "flex" if chosen == "varlen" and is_capped else chosen
 
     def _compute_dtype(self) -> torch.dtype:
         kind = self.model.device.type

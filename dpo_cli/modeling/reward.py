@@ -53,7 +53,7 @@ def take_padding(
     """Give model and tokenizer a pad token that no row ends with.
 
     transformers reads the score at the rightmost token that is not the pad token, so a pad token that ends rows (many tokenizers pad
-    with their end token) would move it. Without another control token there is none, and rows are scored one at a time.
+    with their end token) would move it. Without another control token both have none, and rows are scored one at a time.
 
     Args:
         model: the reward model; its config is changed.
@@ -66,5 +66,4 @@ def take_padding(
     pad = own if own is not None and own not in ends else next(iter(free), None)
     config: Any = model.config.get_text_config()
     config.pad_token_id = pad
-    if pad is not None:
-        tokenizer.pad_token_id = pad
+    tokenizer.pad_token = None if pad is None else tokenizer.convert_ids_to_tokens(pad)

@@ -23,11 +23,12 @@ from dpo_cli.metrics import terminal
 from dpo_cli.metrics.progress import progress
 from dpo_cli.metrics.terminal import say
 from dpo_cli.modeling.batching import Sums
-from dpo_cli.modeling.exactness import choose_path
+from dpo_cli.modeling.blocks import set_blocks
+from dpo_cli.modeling.exactness import choose_compiled, choose_path
 from dpo_cli.modeling.hub import Start
 from dpo_cli.modeling.logprobs import Path as RowPath
 from dpo_cli.modeling.logprobs import Scorer
-from dpo_cli.modeling.precision import token_budget
+from dpo_cli.modeling.precision import choose_checkpointing, token_budget
 from dpo_cli.modeling.router import router_of
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.facts import facts_of
@@ -53,7 +54,9 @@ class Choices:
     token_budget: int
     threads: int
     note: str
-    """Why this path, for the user."""
+    """Why these, for the user."""
+    is_compiled: bool = False
+    is_checkpointed: bool = False
 
 
 @dataclass(eq=False)
@@ -130,7 +133,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path, chosen: Mapping[str, 
         model = load_policy(recipe, runtime, start, tokenizer, data)
     scorer = Scorer(model.to(runtime.device))
     scorer.router = router_of(model, recipe.model.router_loss)
-    choices = _choose(recipe, runtime, run_dir, scorer, data, chosen)
+    choices = _choose(recipe, runtime, run_dir, scorer, data, n_steps, chosen)
     parts = Parts(
         recipe,
         runtime,
@@ -162,9 +165,10 @@ def _choose(
     run_dir: Path,
     scorer: Scorer,
     data: Data,
+    n_steps: int,
     chosen: Mapping[str, Any] | None,
 ) -> Choices:
-    """Choose path and token budget, or repeat what this run chose at its first start."""
+    """Choose path, token budget and how blocks run, or repeat what this run chose at its first start."""
     if chosen is None:
         chosen = runtime.from_main(_kept(run_dir) if runtime.is_main else None)
     wanted = recipe.train.max_tokens_per_micro_batch
@@ -172,21 +176,43 @@ def _choose(
         choices = _with_budget(Choices(**chosen), wanted)
         if runtime.is_main:
             _keep(run_dir, CHOICES, asdict(choices))
-        scorer.take(choices.path)
+        _apply(choices, scorer)
         runtime.precision = choices.precision
         torch.set_num_threads(choices.threads)
         return choices
-    found = choose_path(
-        scorer, data.train, recipe.model.attention, runtime.autocast, runtime.precision == "fp32"
-    )
-    budget = token_budget(scorer.model, runtime.device, runtime.precision) if wanted == "auto" else wanted
-    choices = runtime.from_main(
-        Choices(found.path, runtime.precision, int(budget), torch.get_num_threads(), found.reason)
-    )
-    scorer.take(choices.path)
+    choices = runtime.from_main(_new_choices(recipe, runtime, scorer, data, n_steps))
+    _apply(choices, scorer)
     if runtime.is_main:
         _keep(run_dir, CHOICES, asdict(choices))
     return choices
+
+
+def _new_choices(recipe: Recipe, runtime: Runtime, scorer: Scorer, data: Data, n_steps: int) -> Choices:
+    train, device, precision = recipe.train, runtime.device, runtime.precision
+    found = choose_path(
+        scorer, data.train, recipe.model.attention, runtime.autocast, is_fp32=precision == "fp32"
+    )
+    budget = train.max_tokens_per_micro_batch
+    is_compiled, of_compiled = choose_compiled(train.compile, scorer, data.train, n_steps, runtime.autocast)
+    is_checkpointed, of_checkpointed = choose_checkpointing(
+        train.checkpoint_activations, scorer.model, device, precision, budget
+    )
+    if budget == "auto":
+        budget = token_budget(scorer.model, device, precision, is_checkpointed=is_checkpointed)
+    return Choices(
+        path=found.path,
+        precision=precision,
+        token_budget=int(budget),
+        threads=torch.get_num_threads(),
+        note="; ".join(filter(None, [found.reason, of_compiled, of_checkpointed])),
+        is_compiled=is_compiled,
+        is_checkpointed=is_checkpointed,
+    )
+
+
+def _apply(choices: Choices, scorer: Scorer) -> None:
+    scorer.take(choices.path)
+    set_blocks(scorer.model, is_compiled=choices.is_compiled, is_checkpointed=choices.is_checkpointed)
 
 
 def _with_budget(choices: Choices, wanted: str | int) -> Choices:
