@@ -46,6 +46,8 @@ PARTS = (
     Part("kernels", "scripts.gpu.kernels", 0.15),
     Part("training", "scripts.gpu.training", 0.25),
     Part("step", "scripts.gpu.step", 0.10),
+    Part("blocks", "scripts.gpu.blocks", 0.25),
+    Part("compiled", "scripts.gpu.compiled", 0.20),
     Part("throughput", "scripts.gpu.throughput", 0.15),
     Part("peer", "scripts.gpu.peer", 0.15),
     Part("adapters", "scripts.gpu.adapters", 0.15),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from statistics import median
 
 import torch
 
 from dpo_cli.modeling.adapters import attach
+from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.load import load_model
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.recipe.schema import Adapter
-from dpo_cli.train.loop import optimizer_step
+from dpo_cli.train.loop import Run, optimizer_step
+from scripts.gpu.blocks import KINDS
 from scripts.gpu.context import Context, Unavailable
 from scripts.gpu.runs import a_run
 from scripts.gpu.shapes import random_llama, random_pairs
@@ -50,14 +53,22 @@ def _step(here: Context, name: str, folder: Path, quantize: str | None) -> None:
     n_row, batch = (96, 2) if here.tiny else (1024, 4)
     groups = random_pairs(batch, n_row, 0.5, model.config.vocab_size)
     a = a_run(here.folder, scorer, groups, batch_size=batch, token_budget=128 if here.tiny else 2048)
-    here.reset_peak()
-    optimizer_step(a)
-    a.step += 1
-    here.synchronize()
-    if here.is_cuda:
-        here.figure(f"{name}: peak GiB", here.peak_gib())
-    seconds = here.seconds_of(lambda: optimizer_step(a))
-    here.figure(f"{name}: pairs/s", round(batch / seconds, 2))
+    for kind, (is_compiled, is_checkpointed) in KINDS.items():
+        if is_compiled and (not here.is_cuda or quantize is not None):
+            continue
+        set_blocks(model, is_compiled=is_compiled, is_checkpointed=is_checkpointed)
+        _one(here, a)
+        here.reset_peak()
+        seconds = median(here.seconds_of(lambda: _one(here, a)) for _ in range(3))
+        if here.is_cuda:
+            here.figure(f"{name} {kind}: peak GiB", here.peak_gib())
+        here.figure(f"{name} {kind}: pairs/s", round(batch / seconds, 2))
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     bad = sum(not bool(torch.isfinite(weight).all()) for weight in trained)
     here.check(f"{name}: trained tensors that are not finite", float(bad), 0.0)
+
+
+def _one(here: Context, a: Run) -> None:
+    optimizer_step(a)
+    a.step += 1
+    here.synchronize()

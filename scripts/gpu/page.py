@@ -8,6 +8,8 @@ TITLES = {
     "kernels": "Kernels against padded rows in fp32",
     "training": "`dpo train`, whole, killed and resumed",
     "step": "One step seen from the host",
+    "blocks": "Blocks compiled and checkpointed",
+    "compiled": "`dpo train` with compiled, checkpointed blocks, killed and resumed",
     "throughput": "Throughput of a 1B shape on 2,048-token pairs",
     "peer": "The same step with TRL",
     "adapters": "Adapters on an 8B shape",

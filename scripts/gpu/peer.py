@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
+from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.packages import is_installed
 from dpo_cli.train.loop import optimizer_step
@@ -17,6 +18,9 @@ from scripts.gpu.shapes import random_llama, random_pairs
 ROUNDS = 4
 SHARE = 0.5
 
+Measured = tuple[float, float]
+"""A step's seconds and the memory it took above what was there before, GiB."""
+
 
 def run(here: Context) -> None:
     """Time steps of both on the same token ids, alternating, each from its own copy of one model."""
@@ -25,7 +29,11 @@ def run(here: Context) -> None:
     import trl
 
     here.figure("trl", trl.__version__)
-    size = "135M"
+    for size in ("135M",) if here.tiny else ("135M", "1B"):
+        _compare(here, size)
+
+
+def _compare(here: Context, size: str) -> None:
     n_row, batch = (96, 4) if here.tiny else (1024, 8)
     model = random_llama(size, here.tiny, here.device)
     groups = random_pairs(batch, n_row, SHARE, model.config.vocab_size, jitter=0.5)
@@ -41,22 +49,32 @@ def run(here: Context) -> None:
             their_step = _trl_step(here, random_llama(size, here.tiny, here.device), groups, is_free)
             their_step()
         except Exception as error:  # whatever TRL raises here, the rest is still to be measured
-            here.figure(name, f"{type(error).__name__}: {str(error)[:300]}")
+            here.figure(f"{size} {name}", f"{type(error).__name__}: {str(error)[:300]}")
             continue
-        our_step()
-        rounds = [(_measured(here, our_step), _measured(here, their_step)) for _ in range(ROUNDS)]
-        speed = [theirs[0] / mine[0] for mine, theirs in rounds]
-        here.figure(f"pairs/s, ours beside {name}", round(batch / median(mine[0] for mine, _ in rounds), 2))
-        here.figure(f"pairs/s, {name}", round(batch / median(theirs[0] for _, theirs in rounds), 2))
-        here.figure(f"speed, ours to {name}", [round(x, 2) for x in (median(speed), min(speed), max(speed))])
-        if here.is_cuda:
-            here.figure(
-                f"GiB of a step above weights and moments, ours and {name}",
-                [round(max(side[1] for side in sides), 2) for sides in zip(*rounds, strict=True)],
-            )
+        for is_compiled in (False, True) if here.is_cuda else (False,):
+            set_blocks(model, is_compiled=is_compiled)
+            our_step()
+            rounds = [(_measured(here, our_step), _measured(here, their_step)) for _ in range(ROUNDS)]
+            _report(here, f"{size} ours{', compiled' * is_compiled} to {name}", batch, rounds)
 
 
-def _measured(here: Context, step: Callable[[], None]) -> tuple[float, float]:
+def _report(here: Context, name: str, batch: int, rounds: Sequence[tuple[Measured, Measured]]) -> None:
+    speed = [theirs[0] / mine[0] for mine, theirs in rounds]
+    here.figure(
+        f"{name}: pairs/s of each",
+        [round(batch / median(side[0] for side in sides), 2) for sides in zip(*rounds, strict=True)],
+    )
+    here.figure(
+        f"{name}: speed, median and range", [round(x, 2) for x in (median(speed), min(speed), max(speed))]
+    )
+    if here.is_cuda:
+        here.figure(
+            f"{name}: GiB of a step above weights and moments",
+            [round(max(side[1] for side in sides), 2) for sides in zip(*rounds, strict=True)],
+        )
+
+
+def _measured(here: Context, step: Callable[[], None]) -> Measured:
     """Return a step's seconds, and the memory it took above what was there before, GiB."""
     before = here.allocated_gib()
     here.reset_peak()

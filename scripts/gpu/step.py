@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.train.loop import Run, optimizer_step
 from scripts.gpu.context import Context
@@ -12,6 +13,7 @@ from scripts.gpu.runs import a_run
 from scripts.gpu.shapes import random_llama, random_pairs
 
 STEPS = 3
+LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
 
 
 def run(here: Context) -> None:
@@ -27,13 +29,19 @@ def run(here: Context) -> None:
         batch_size=4 if here.tiny else 16,
         token_budget=128 if here.tiny else 8192,
     )
-    _steps(a, 3)  # allocator, autotuning and compilation settle
     here.figure("precision", a.runtime.precision)
+    for name, is_compiled in (("plain", False), ("compiled", True)) if here.is_cuda else (("plain", False),):
+        set_blocks(model, is_compiled=is_compiled)
+        _look(here, a, name)
+
+
+def _look(here: Context, a: Run, name: str) -> None:
+    _steps(a, 3)  # allocator, autotuning and compilation settle
     if here.is_cuda:
-        _check_sync(here, a)
+        _check_sync(here, a, name)
     seconds = here.seconds_of(lambda: _steps(a, STEPS)) / STEPS
-    here.figure("ms a step", round(1000 * seconds, 2))
-    here.figure("micro-batches a step", len(a.traces[-1].bins))
+    here.figure(f"{name}: ms a step", round(1000 * seconds, 2))
+    here.figure(f"{name}: micro-batches a step", len(a.traces[-1].bins))
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if here.is_cuda else [])]
     with profile(activities=activities) as seen:
         _steps(a, STEPS)
@@ -48,19 +56,15 @@ def run(here: Context) -> None:
         )
         return
     kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
-    launches = sum(
-        event.count
-        for event in events
-        if event.key in ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx")
-    )
-    here.figure("kernel launches a step", round(launches / STEPS))
+    launches = sum(event.count for event in events if event.key in LAUNCHES)
+    here.figure(f"{name}: kernel launches a step", round(launches / STEPS))
     busy = sum(event.self_device_time_total for event in kernels) / 1000 / STEPS
-    here.figure("device busy, ms a step", round(busy, 2))
+    here.figure(f"{name}: device busy, ms a step", round(busy, 2))
     host = sum(event.self_cpu_time_total for event in events) / 1000 / STEPS
-    here.figure("host time, ms a step (profiled)", round(host, 2))
+    here.figure(f"{name}: host time, ms a step (profiled)", round(host, 2))
     top = sorted(kernels, key=lambda event: -event.self_device_time_total)[:10]
     here.figure(
-        "longest kernels, ms a step",
+        f"{name}: longest kernels, ms a step",
         {e.key[:90]: round(e.self_device_time_total / 1000 / STEPS, 3) for e in top},
     )
 
@@ -71,17 +75,17 @@ def _steps(a: Run, n: int) -> None:
         a.step += 1
 
 
-def _check_sync(here: Context, a: Run) -> None:
+def _check_sync(here: Context, a: Run, name: str) -> None:
     """Fail on the first call that waits for the device; the traceback names it."""
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         _steps(a, 2)
-        here.check("steps that wait for the device", 0.0, 0.0)
+        here.check(f"{name}: steps that wait for the device", 0.0, 0.0)
     except RuntimeError as error:
-        here.check("steps that wait for the device", 1.0, 0.0)
+        here.check(f"{name}: steps that wait for the device", 1.0, 0.0)
         import traceback
 
-        here.figure("where it waits", "".join(traceback.format_exception(error)[-6:])[-1500:])
+        here.figure(f"{name}: where it waits", "".join(traceback.format_exception(error)[-6:])[-1500:])
     finally:
         torch.cuda.set_sync_debug_mode("default")

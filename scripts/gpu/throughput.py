@@ -1,4 +1,4 @@
-"""Tokens/s, share of the card's measured bf16 peak and peak memory of a 1B shape on 2,048-token pairs; packed against padded rows."""
+"""Tokens/s, share of the card's measured bf16 peak and peak memory of a 1B shape on 2,048-token pairs; packed, compiled and padded rows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from statistics import median
 import torch
 from transformers import LlamaForCausalLM
 
+from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.logprobs import Path, Scorer
 from dpo_cli.train.build import lengths_of
 from dpo_cli.train.loop import Run, optimizer_step
 from scripts.gpu.context import Context
+from scripts.gpu.profiles import longest_kernels
 from scripts.gpu.runs import a_run
 from scripts.gpu.shapes import random_llama, random_pairs, step_flops
 
 SHARES = (0.2, 0.7)
-PATHS: tuple[Path, ...] = ("packed", "padded")
+KINDS: dict[str, tuple[Path, bool]] = {
+    "packed": ("packed", False),
+    "packed, compiled": ("packed", True),
+    "padded": ("padded", False),
+}
+"""How rows are laid out, and whether blocks are compiled."""
 ROUNDS = 3
 
 
@@ -33,28 +40,45 @@ def _time(here: Context, model: LlamaForCausalLM, share: float, peak: float) -> 
     budget = 256 if here.tiny else 16_384
     groups = random_pairs(batch, n_row, share, model.config.vocab_size)
     a = a_run(here.folder, Scorer(model), groups, batch_size=batch, token_budget=budget)
-    times: dict[Path, list[float]] = {"packed": [], "padded": []}
-    peaks: dict[Path, float | None] = {}
+    kinds = {name: kind for name, kind in KINDS.items() if here.is_cuda or not kind[1]}
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    peaks: dict[str, float | None] = {}
     for number in range(ROUNDS + 1):
-        for path in PATHS:
+        for name, (path, is_compiled) in kinds.items():
             a.scorer.take(path)
             a.lengths = lengths_of(groups, path)
+            set_blocks(model, is_compiled=is_compiled)
             here.reset_peak()
             seconds = here.seconds_of(lambda: _step(a))
             if number:  # the first round warms up
-                times[path].append(seconds)
-                peaks[path] = here.peak_gib()
-    rows, packed = sum(group.n_row_tokens for group in groups), median(times["packed"])
-    ratios = [slow / fast for fast, slow in zip(times["packed"], times["padded"], strict=True)]
-    name = f"prompt share {share:g}"
-    here.figure(f"{name}: row tokens/s", round(rows / packed))
+                times[name].append(seconds)
+                peaks[name] = here.peak_gib()
+    rows, of_padded = sum(group.n_row_tokens for group in groups), times.pop("padded")
+    for name, own in times.items():
+        title = f"prompt share {share:g}, {name}"
+        here.figure(f"{title}: row tokens/s", round(rows / median(own)))
+        if here.is_cuda:
+            flops = step_flops(model, groups, is_shared=True)
+            here.figure(f"{title}: MFU", round(flops / median(own) / peak / 1e12, 3))
+            here.figure(f"{title}: peak GiB", peaks[name])
+        ratios = [slow / fast for fast, slow in zip(own, of_padded, strict=True)]
+        here.figure(
+            f"{title}: times padded's speed",
+            [round(each, 2) for each in (median(ratios), min(ratios), max(ratios))],
+        )
     if here.is_cuda:
-        flops = step_flops(model, groups, is_shared=True)
-        here.figure(f"{name}: MFU", round(flops / packed / peak / 1e12, 3))
-        here.figure(f"{name}: peak GiB packed, padded", [peaks["packed"], peaks["padded"]])
+        here.figure(f"prompt share {share:g}, padded: peak GiB", peaks["padded"])
+        _profile(here, a, share)
+    set_blocks(model)
+
+
+def _profile(here: Context, a: Run, share: float) -> None:
+    """Report the longest kernels of a packed, compiled step."""
+    a.scorer.take("packed")
+    a.lengths = lengths_of(a.groups, "packed")
+    set_blocks(a.scorer.model, is_compiled=True)
     here.figure(
-        f"{name}: packed, times padded's speed",
-        [round(each, 2) for each in (median(ratios), min(ratios), max(ratios))],
+        f"prompt share {share:g}: longest kernels, ms a step", longest_kernels(here, lambda: _step(a))
     )
 
 
