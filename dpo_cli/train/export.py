@@ -20,8 +20,10 @@ from dpo_cli.modeling.adapters import merged
 from dpo_cli.modeling.hub import Start, model_start
 from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.quiet import quiet
+from dpo_cli.modeling.reward import is_reward_model
 from dpo_cli.modeling.towers import copy_processor
 from dpo_cli.recipe.schema import Model
+from dpo_cli.train.card import as_whole
 from dpo_cli.train.folder import recipe_of
 from dpo_cli.train.gguf_file import rope_of, unwritable, write_gguf
 
@@ -139,7 +141,12 @@ def _whole(start: Start, tokenizer: PreTrainedTokenizerBase, is_reward: bool) ->
     """Load the model in fp32 and fold its adapter into the base's weights, which are the unquantised ones."""
     load = load_reward_model if is_reward else load_model
     model = load(start.base, len(tokenizer))
-    return model if start.adapter is None else merged(model, start.adapter)
+    if start.adapter is None:
+        return model
+    if is_reward:
+        config: Any = model.config.get_text_config()
+        config.pad_token_id = tokenizer.pad_token_id  # training's, which the base does not know
+    return merged(model, start.adapter)
 
 
 @torch.no_grad()
@@ -171,7 +178,10 @@ def _write(
             GenerationConfig.from_pretrained(start.folder).save_pretrained(folder)
     card = start.folder / "README.md"
     if card.is_file():
-        shutil.copyfile(card, folder / "README.md")
+        text = card.read_text(encoding="utf-8")
+        if start.adapter is not None:
+            text = as_whole(text, tokenizer, is_reward=is_reward_model(model))
+        (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _checked(

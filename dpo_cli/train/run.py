@@ -242,7 +242,7 @@ def _finish(
         _say(run.runtime, f"note: {note}")
     summary = _summary(parts, status, trained, measured, model_dir)
     summary = dataclasses.replace(summary, notes=(*summary.notes, *found), wandb_dir=wandb_dir)
-    (model_dir / "README.md").write_text(card_of(parts.recipe, summary, trained, command))
+    (model_dir / "README.md").write_text(card_of(parts, summary, trained, command))
     status.state, status.code, status.resumable = "finished", 0, False
     status.write()
     for line in sample_lines(samples):
