@@ -5,6 +5,7 @@ Legend: M scored positions, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,8 +15,11 @@ from transformers import PreTrainedModel
 
 from dpo_cli.errors import ModelError
 
-_CHUNK_LOGITS = 16 * 1024 * 1024
+_CPU_CHUNK_LOGITS = 16 * 1024 * 1024
 """Logits of one chunk: 64 MiB in fp32. On 2 CPU cores 4 Mi logits a chunk made a whole step 14% slower, 64 Mi no faster."""
+_GPU_CHUNK_SHARE = 1 / 128
+"""Of a GPU's memory that the fp32 logits of one chunk may take. Few rows a chunk starve its matrix products, and each chunk reads and writes
+the whole gradient of the head's weight."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class _TokenLogProbs(torch.autograd.Function):
         out = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         certainty = torch.empty(len(targets) if squares else 0, dtype=torch.float32, device=hidden.device)
         left = _left(weight, low)
-        for rows in _chunks(len(targets), len(weight)):
+        for rows in _chunks(len(targets), weight):
             log_p = torch.log_softmax(_logits(hidden[rows], left, bias, scale, softcap), 1)
             out[rows] = log_p.gather(1, targets[rows, None])[:, 0]
             if squares:
@@ -158,7 +162,7 @@ class _TokenLogProbs(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and needs_bias else None
         left, low_weight = _left(weight, ctx.low), weight.to(ctx.low)
-        for rows in _chunks(len(targets), len(weight)):
+        for rows in _chunks(len(targets), weight):
             logits = _logits(hidden[rows], left, bias, ctx.scale, ctx.softcap)
             slope = _logit_gradient(logits, targets[rows], grads[0][rows], ctx.scale, ctx.softcap)
             if grad_bias is not None:
@@ -176,9 +180,19 @@ class _TokenLogProbs(torch.autograd.Function):
         )
 
 
-def _chunks(n_rows: int, vocab: int) -> list[slice]:
-    size = max(1, _CHUNK_LOGITS // vocab)
+def _chunks(n_rows: int, weight: Tensor) -> list[slice]:
+    """Cut rows into chunks whose size depends on the vocabulary and the card alone: a resumed run cuts, and so rounds, the same way."""
+    size = max(1, chunk_logits(weight.device) // len(weight))
     return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
+
+
+@functools.cache
+def chunk_logits(device: torch.device) -> int:
+    """Return how many logits are held at once on a device."""
+    if device.type != "cuda":
+        return _CPU_CHUNK_LOGITS
+    n_bytes = torch.cuda.get_device_properties(device).total_memory * _GPU_CHUNK_SHARE
+    return max(_CPU_CHUNK_LOGITS, int(n_bytes / 4))
 
 
 def _left(weight: Tensor, low: torch.dtype) -> Tensor:
@@ -214,5 +228,7 @@ def _logit_gradient(
 def _accumulate(total: Tensor, slope: Tensor, hidden: Tensor) -> None:
     if slope.dtype == torch.float32:
         total.addmm_(slope.T, hidden)
+    elif slope.is_cuda:  # adds in fp32 inside the product, where a CPU rounds the product to bf16 first
+        torch.addmm(total, slope.T, hidden, out_dtype=torch.float32, out=total)
     else:
         total += slope.T @ hidden
