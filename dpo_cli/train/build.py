@@ -38,6 +38,7 @@ from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.folder import CHOICES, DATA
 from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.train.policy import load_policy, load_start, policy_start, storage_of
+from dpo_cli.train.probe import fitting_budget
 from dpo_cli.train.ranks import agree
 from dpo_cli.train.reference import ReferenceModel, foreign_start, load_reference, prepare, to_score
 from dpo_cli.train.runtime import Runtime
@@ -197,8 +198,11 @@ def _new_choices(recipe: Recipe, runtime: Runtime, scorer: Scorer, data: Data, n
     is_checkpointed, of_checkpointed = choose_checkpointing(
         train.checkpoint_activations, scorer.model, device, precision, budget
     )
+    set_blocks(scorer.model, is_compiled=is_compiled, is_checkpointed=is_checkpointed)
     if budget == "auto":
         budget = token_budget(scorer.model, device, precision, is_checkpointed=is_checkpointed)
+        if device.type == "cuda":  # on a CPU the system would end the process, not refuse
+            budget = fitting_budget(scorer, data.train, lengths_of(data.train, found.path), budget, runtime)
     return Choices(
         path=found.path,
         precision=precision,
@@ -213,6 +217,13 @@ def _new_choices(recipe: Recipe, runtime: Runtime, scorer: Scorer, data: Data, n
 def _apply(choices: Choices, scorer: Scorer) -> None:
     scorer.take(choices.path)
     set_blocks(scorer.model, is_compiled=choices.is_compiled, is_checkpointed=choices.is_checkpointed)
+
+
+def keep_budget(parts: Parts, budget: int) -> None:
+    """Make a token budget the run's own: a resumed run takes it too."""
+    parts.choices = replace(parts.choices, token_budget=budget)
+    if parts.runtime.is_main:
+        _keep(parts.run_dir, CHOICES, asdict(parts.choices))
 
 
 def _with_budget(choices: Choices, wanted: str | int) -> Choices:

@@ -1,10 +1,10 @@
-"""The training loop: a step is a fixed set of examples, micro-batches and ranks are how it is computed."""
+"""One optimizer step: a step is a fixed set of examples, micro-batches and ranks are how it is computed."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dpo_cli.data.plan import examples_of_step, micro_batches
-from dpo_cli.methods._base import Method, annotated
+from dpo_cli.methods._base import TIE_NATS, Method, annotated, with_ties
 from dpo_cli.metrics.reduce import Meter
 from dpo_cli.metrics.speed import Speed
 from dpo_cli.modeling.logprobs import Scorer, score
@@ -79,6 +79,10 @@ class Run:
     """Follows the evaluations, where pairs are held out and the recipe asks for it."""
     visits: Visits | None = None
     """Notes what every pair meets, where the recipe asks for a ledger."""
+    has_halved: bool = False
+    """Whether memory ran out once and the token budget was halved."""
+    resized: Callable[[int], None] | None = None
+    """Called with the new token budget."""
 
     @property
     def is_over(self) -> bool:
@@ -86,18 +90,11 @@ class Run:
         return self.step >= self.total_steps or (self.selection is not None and self.selection.is_over)
 
 
-def fit(run: Run) -> None:
-    """Train from `run.step` to the end.
-
-    Raises:
-        NumericsError: a loss or gradient was not finite (found at the next log step or checkpoint; the weights never saw it).
-        OutOfMemoryError: a micro-batch does not fit.
-    """
-    while not run.is_over:
-        optimizer_step(run)
-        run.step += 1
-        for event in run.events:
-            event.after_step(run)
+def bins_of_step(run: Run) -> list[tuple[int, ...]]:
+    """Return this rank's micro-batches of the next step, a tuple of example numbers each."""
+    train, runtime = run.recipe.train, run.runtime
+    examples = examples_of_step(run.step, len(run.groups), train.batch_size, train.seed)
+    return micro_batches(examples, run.lengths, runtime.world, run.token_budget)[runtime.rank]
 
 
 def optimizer_step(run: Run) -> None:
@@ -107,14 +104,14 @@ def optimizer_step(run: Run) -> None:
     """
     train = run.recipe.train
     examples = examples_of_step(run.step, len(run.groups), train.batch_size, train.seed)
-    bins = micro_batches(examples, run.lengths, run.runtime.world, run.token_budget)[run.runtime.rank]
+    bins = bins_of_step(run)
     units = count_units([run.groups[example] for example in examples])
     seed_step(train.seed, run.step, run.runtime.rank)
     config: Any = run.recipe.method
     want = run.method.wants(config)
     prepared = [run.method.prepare(Step(run, examples, bins), config)] if run.method.prepare else []
     run.model.train()
-    n_computed, losses = 0, []
+    n_computed, losses, notes = 0, [], []
     for number, members in enumerate(bins):
         batch = _batch(run, members, examples)
         with run.runtime.sync_only(number == len(bins) - 1, run.model), naming_rows(batch.groups):
@@ -126,11 +123,12 @@ def optimizer_step(run: Run) -> None:
             loss = spread(normalised(out, units) * batch.weight)
             # DDP averages gradients over ranks: times the world size, the mean becomes the sum.
             run.runtime.backward(loss * run.runtime.world)
-        _note_pairs(run, members, out, pull.per_group(batch.groups) * (len(examples) / run.runtime.world))
-        run.meter.add({f"train/{name}": values for name, values in out.metrics.items()}, batch.weight)
-        run.meter.add_ranked({f"train/{name}": pair for name, pair in out.ranked.items()}, batch.weight)
+        pulled = pull.per_group(batch.groups) * (len(examples) / run.runtime.world)
+        notes.append((batch, members, out, pulled, policy.router))
         losses.append(loss.detach())
         n_computed += row.n_computed
+    for note in notes:  # after the last micro-batch: a step that runs out of memory is done again
+        _note(run, *note)
     is_bad = _update(run)
     _record(run, bins, losses, is_bad)
     tokens = sum(run.lengths[example] for example in examples)
@@ -176,7 +174,10 @@ def _batch(run: Run, members: Sequence[int], examples: Sequence[int]) -> Batch:
 def _loss(run: Run, policy: LogProbs, batch: Batch, prepared: Sequence[Any]) -> LossOutput:
     config: Any = run.recipe.method
     reference = reference_of(run.reference, batch.groups, run.method.wants(config), run.runtime.device)
-    return run.method.loss(annotated(policy, batch.groups), reference, config, *prepared)
+    out = run.method.loss(annotated(policy, batch.groups), reference, config, *prepared)
+    if run.method.data != "pairs":
+        return out
+    return replace(out, metrics=with_ties(out.metrics, policy, reference, TIE_NATS[run.runtime.precision]))
 
 
 def _balanced(run: Run, policy: LogProbs, batch: Batch, out: LossOutput) -> LossOutput:
@@ -187,10 +188,8 @@ def _balanced(run: Run, policy: LogProbs, batch: Batch, out: LossOutput) -> Loss
     """
     if policy.router is None or run.scorer.router is None:
         return out
-    n_tokens = sum(group.n_row_tokens for group in batch.groups)
-    run.meter.add_sum("train/aux_loss", policy.router * n_tokens * batch.weight, n_tokens * batch.weight)
-    balance = Term((policy.router * n_tokens)[None], "row_token", run.scorer.router.coefficient)
-    return replace(out, terms=(*out.terms, balance))
+    losses = (policy.router * sum(group.n_row_tokens for group in batch.groups))[None]
+    return replace(out, terms=(*out.terms, Term(losses, "row_token", run.scorer.router.coefficient)))
 
 
 def reference_of(
@@ -252,11 +251,18 @@ class Pull:
         return torch.stack([of_group.mean() for of_group in pulled.split(sizes)])
 
 
-def _note_pairs(run: Run, members: Sequence[int], out: LossOutput, weights: Tensor) -> None:
-    """Log how much the loss makes of its examples, (B,) per nat, and note it for each pair where a ledger is kept; a filler counts nothing."""
-    run.meter.add({"train/loss_weight": weights}, float(bool(members)))
+def _note(
+    run: Run, batch: Batch, members: Sequence[int], out: LossOutput, pulls: Tensor, router: Tensor | None
+) -> None:
+    """Count a micro-batch's metrics and how much the loss makes of its examples, (B,) per nat; a filler counts nothing."""
+    run.meter.add({"train/loss_weight": pulls}, batch.weight)
+    run.meter.add({f"train/{name}": values for name, values in out.metrics.items()}, batch.weight)
+    run.meter.add_ranked({f"train/{name}": pair for name, pair in out.ranked.items()}, batch.weight)
+    if router is not None and run.scorer.router is not None:
+        n_tokens = sum(group.n_row_tokens for group in batch.groups) * batch.weight
+        run.meter.add_sum("train/aux_loss", router * n_tokens, n_tokens)
     if run.visits is not None and members:
-        run.visits.add(run.step, members, out.metrics["rewards/margins"], weights)
+        run.visits.add(run.step, members, out.metrics["rewards/margins"], pulls)
 
 
 def _update(run: Run) -> Tensor:

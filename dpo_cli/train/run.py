@@ -21,17 +21,18 @@ from dpo_cli.modeling.shortage import naming_memory
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train import ranks
-from dpo_cli.train.build import Parts, build, lengths_of
+from dpo_cli.train.build import Parts, build, keep_budget, lengths_of
 from dpo_cli.train.card import card_of
 from dpo_cli.train.checkpoint import Checkpoint
 from dpo_cli.train.contents import try_it
 from dpo_cli.train.ending import recorded
 from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
 from dpo_cli.train.finish import Measured, measure_saved, save_model
+from dpo_cli.train.fit import fit
 from dpo_cli.train.folder import CHECKPOINTS, Folder, choose_folder, create
 from dpo_cli.train.ledger import keep_ledger
 from dpo_cli.train.lock import locked
-from dpo_cli.train.loop import Run, fit
+from dpo_cli.train.loop import Run
 from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.panel import Summary, show
@@ -126,6 +127,7 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
     log = LogEvent(sinks, console, status, finite, recipe.log.every)
     save = SaveEvent(saver, signals, finite, recipe.train.save_every)
     run.events = [log, evaluation, save]
+    run.resized = lambda budget: _take_budget(parts, saver, budget)
     with closing(sinks), recorded(runtime, folder, loaded, command, signals):
         with signals.held():
             saver.prepare(run, bool(recipe.train.save_every))
@@ -154,6 +156,11 @@ def _sinks(parts: Parts, tracker: WandbSink | None) -> tuple[ConsoleSink | None,
     console = ConsoleSink() if parts.runtime.is_main else None
     sinks: list[Sink] = [JsonlSink(), console] if console else []
     return console, Fanout([*sinks, *([tracker] if tracker else [])])
+
+
+def _take_budget(parts: Parts, saver: Saver, budget: int) -> None:
+    keep_budget(parts, budget)
+    saver.facts = facts_of(parts)
 
 
 def _saver(parts: Parts, status: Status, checkpoint: Checkpoint | None) -> Saver:

@@ -41,7 +41,7 @@ class Saver:
             extra: more files of tensors, that training does not change.
             committed: called at a step boundary with the step of a checkpoint that was committed.
         """
-        self._folder, self._keep_last, self._facts, self._extra = folder, keep_last, facts, extra
+        self._folder, self._keep_last, self.facts, self._extra = folder, keep_last, facts, extra
         self._told_committed = committed
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -78,7 +78,7 @@ class Saver:
             return
         self.step = run.step
         state = {
-            **self._facts,
+            **self.facts,
             "total_steps": run.total_steps,
             "meter": run.runtime.gather([run.meter.state()]),
             "owes_eval": run.owes_eval,

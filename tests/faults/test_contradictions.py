@@ -10,7 +10,7 @@ import pytest
 from dpo_cli.cli.app import main
 from dpo_cli.recipe.load import load
 from dpo_cli.train.events import SaveEvent
-from dpo_cli.train.loop import fit
+from dpo_cli.train.fit import fit
 from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.saver import Saver
 from dpo_cli.train.signals import Signals

@@ -16,7 +16,7 @@ from dpo_cli.metrics.sinks import Fanout, RunInfo
 from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.recipe.load import load
 from dpo_cli.train.events import LogEvent
-from dpo_cli.train.loop import fit
+from dpo_cli.train.fit import fit
 from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.run import train
 from dpo_cli.train.status import Status, read_status

@@ -11,7 +11,7 @@ import torch
 
 from dpo_cli.methods._base import mean_loss
 from dpo_cli.methods.orpo import ORPOConfig, log_odds, orpo_loss
-from dpo_cli.train.loop import fit
+from dpo_cli.train.fit import fit
 from dpo_cli.types import LogProbs
 from tests.methods.cases import random_pairs
 from tests.train.small import small_run

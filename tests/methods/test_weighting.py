@@ -12,7 +12,7 @@ import torch
 from dpo_cli import methods
 from dpo_cli.methods._base import mean_loss
 from dpo_cli.methods.dpo import DPOConfig, dpo_loss
-from dpo_cli.train.loop import fit
+from dpo_cli.train.fit import fit
 from tests.methods.cases import random_pairs
 from tests.train.small import small_run
 

@@ -9,7 +9,7 @@ import pytest
 
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.reference.live import LiveReference
-from dpo_cli.train.loop import fit
+from dpo_cli.train.fit import fit
 from tests.fakes import tiny_llama
 from tests.train.small import small_run
 

@@ -13,13 +13,16 @@ from dpo_cli.data.plan import examples_of_step
 from dpo_cli.errors import NumericsError, OutOfMemoryError
 from dpo_cli.modeling import shortage
 from dpo_cli.modeling.batching import score_groups
+from dpo_cli.modeling.layout import Row
 from dpo_cli.modeling.shortage import naming_memory
 from dpo_cli.reference.fill import fill
 from dpo_cli.reference.store import Store
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train import loop
-from dpo_cli.train.loop import Run, fit, optimizer_step
+from dpo_cli.train.fit import fit
+from dpo_cli.train.loop import Run, bins_of_step, optimizer_step
 from dpo_cli.train.numerics import FILE_NAME, FiniteCheck, spread
+from dpo_cli.train.probe import fitting_budget
 from dpo_cli.types import LogProbs
 from tests.train.small import small_run, weights
 
@@ -205,3 +208,66 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None
         raise RuntimeError("shapes do not match")
     with pytest.raises(OutOfMemoryError, match="here: not enough memory: CUDA"), naming_memory("here"):
         raise ERRORS[0]
+
+
+def short_of_memory(run: Run, monkeypatch: pytest.MonkeyPatch, at_step: int, most: int) -> None:
+    """Let forwards of more than `most` tokens run out of memory from a step (from 0) on."""
+    forward = run.scorer.forward
+
+    def limited(row: Row) -> object:
+        if run.step >= at_step and row.n_computed > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(row)
+
+    monkeypatch.setattr(run.scorer, "forward", limited)
+
+
+def test_fault_088_a_later_shortage_halves_the_budget_once_and_loses_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = 400
+    half, expected = small_run(tmp_path, token_budget=budget // 2)
+    fit(half)
+    run, recorder = small_run(tmp_path, token_budget=budget)
+    assert max(len(members) for members in bins_of_step(run)) > 1
+    short_of_memory(run, monkeypatch, at_step=2, most=budget // 2)
+    budgets: list[int] = []
+    run.resized = budgets.append
+
+    fit(run)
+
+    assert budgets == [budget // 2] == [run.token_budget]
+    assert run.step == half.step
+    assert (weights(run) - weights(half)).abs().max() < 1e-6
+    assert [row.keys() for row in recorder.rows] == [row.keys() for row in expected.rows]
+    for found, truth in zip(recorder.rows, expected.rows, strict=True):
+        assert found["train/loss"] == pytest.approx(truth["train/loss"], abs=1e-5)
+        assert found["train/rewards/margins"] == pytest.approx(truth["train/rewards/margins"], abs=1e-4)
+    (line,) = [record.message for record in caplog.records if "out of memory" in record.message]
+    assert line.endswith(f"going on with {shortage.KNOB}={budget // 2}")
+
+
+def test_fault_088_a_second_shortage_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = small_run(tmp_path, token_budget=400)
+    short_of_memory(run, monkeypatch, at_step=2, most=100)
+
+    with pytest.raises(OutOfMemoryError):
+        fit(run)
+
+    assert run.step == 2
+
+
+def test_the_budget_is_halved_until_the_heaviest_micro_batch_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = small_run(tmp_path)
+    longest = max(run.lengths)
+    short_of_memory(run, monkeypatch, at_step=0, most=2 * longest)
+
+    found = fitting_budget(run.scorer, run.groups, run.lengths, 16 * longest, run.runtime)
+
+    assert found == 2 * longest
+    assert all(weight.grad is None for weight in run.scorer.parameters())
+    with pytest.raises(OutOfMemoryError, match="at this one row"):
+        short_of_memory(run, monkeypatch, at_step=0, most=longest - 1)
+        fitting_budget(run.scorer, run.groups, run.lengths, 16 * longest, run.runtime)

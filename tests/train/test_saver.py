@@ -14,7 +14,8 @@ from dpo_cli.errors import NumericsError, Stopped, StorageError
 from dpo_cli.train import saver as saver_module
 from dpo_cli.train.checkpoint import MODEL, latest_checkpoint, save_checkpoint
 from dpo_cli.train.events import SaveEvent
-from dpo_cli.train.loop import Run, fit, optimizer_step
+from dpo_cli.train.fit import fit
+from dpo_cli.train.loop import Run, optimizer_step
 from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.saver import Saver
 from dpo_cli.train.signals import Signals, Wish
