@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpo_cli.data.reasons import Note
+from dpo_cli.methods._base import wins
 from dpo_cli.types import TokenGroup
 
 QUANTILES = (0.5, 0.95, 1.0)
@@ -166,7 +167,7 @@ class Report:
 def longer_wins(groups: Sequence[TokenGroup]) -> float:
     """Give the accuracy of preferring the longer completion; equal lengths count half."""
     chosen, rejected = (np.array([group.scored[k] for group in groups]) for k in (0, 1))
-    return float(np.mean((chosen > rejected) + 0.5 * (chosen == rejected)))
+    return float(wins(chosen - rejected).mean())
 
 
 def _count(n: int, thing: str) -> str:

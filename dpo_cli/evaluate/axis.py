@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from dpo_cli.methods._base import wins
+
 FOLDS = 10
 """Parts of the prompts; each part is judged by a fit to the others."""
 BISECTIONS = 60
@@ -23,7 +25,7 @@ class Margin:
 
     mean: float
     share: float
-    """Share of pairs with a difference above 0."""
+    """Share of pairs with a difference above 0, ties half."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def axis(
     totals: np.ndarray | None,
     tokens: np.ndarray,
     reference: np.ndarray | None,
+    is_tie: np.ndarray,
 ) -> Axis:
     """Give the figures of n pairs.
 
@@ -77,6 +80,7 @@ def axis(
         totals: summed log-probs of chosen, rejected, chosen, ..., nats, (2n,); None for a model that gives none.
         tokens: their scored tokens, (2n,).
         reference: the same completions' log-probs under the reference, (2n,); None without one.
+        is_tie: pairs whose log-ratios differ by arithmetic alone, summed or per token, (n,) bool.
     """
     calibration = calibrate(margins, clusters)
     if totals is None:
@@ -85,7 +89,8 @@ def axis(
     if reference is None:
         return Axis(log_prob, per_token, calibration=calibration)
     ratio = totals - reference
-    return Axis(log_prob, per_token, _margin(ratio), _margin(ratio / tokens), calibration)
+    log_ratio, ratio_per_token = (_margin(values, is_tie) for values in (ratio, ratio / tokens))
+    return Axis(log_prob, per_token, log_ratio, ratio_per_token, calibration)
 
 
 def calibrate(margins: np.ndarray, clusters: Sequence[str]) -> Calibration | None:
@@ -135,7 +140,7 @@ def _log_sigmoid(x: np.ndarray) -> np.ndarray:
     return -np.logaddexp(0.0, -x)
 
 
-def _margin(values: np.ndarray) -> Margin:
+def _margin(values: np.ndarray, is_tie: np.ndarray | None = None) -> Margin:
     """Give the difference between the even and the odd of (2n,) values."""
     differences = values[0::2] - values[1::2]
-    return Margin(float(differences.mean()), float((differences > 0).mean()))
+    return Margin(float(differences.mean()), float(wins(differences, is_tie).mean()))

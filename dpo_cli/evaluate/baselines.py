@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dpo_cli.data.report import longer_wins
+from dpo_cli.methods._base import wins
 from dpo_cli.types import TokenGroup
 
 
@@ -42,4 +43,4 @@ def baselines(groups: Sequence[TokenGroup], reference: np.ndarray | None = None)
 
 def first_wins(scores: np.ndarray) -> float:
     """Give the share of (n, 2) rows whose first score is larger, ties half."""
-    return float(np.mean((scores[:, 0] > scores[:, 1]) + 0.5 * (scores[:, 0] == scores[:, 1])))
+    return float(wins(scores[:, 0] - scores[:, 1]).mean())

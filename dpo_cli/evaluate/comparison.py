@@ -119,7 +119,7 @@ def compare(entries: Sequence[Entry], groups: Mapping[str, Sequence[str]] | None
     keys = sorted(entries[0].rows.key.tolist())
     aligned = [dataclasses.replace(entry, rows=entry.rows.aligned(keys)) for entry in entries]
     prompts = aligned[0].rows.prompt.tolist()
-    correct = {entry.name: entry.rows.correct.astype(np.float64) for entry in aligned}
+    correct = {entry.name: entry.rows.correct for entry in aligned}
     pairs = _adjusted(
         [
             (a.name, b.name, models_differ(correct[a.name], correct[b.name], prompts))

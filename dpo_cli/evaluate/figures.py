@@ -49,7 +49,7 @@ def share(rows: PairRows) -> Share:
     """Give the accuracy of rows with its interval over prompts."""
     if not len(rows):
         return Share(0, None, None)
-    correct = rows.correct.astype(np.float64)
+    correct = rows.correct
     return Share(len(rows), float(correct.mean()), accuracy_interval(correct, rows.prompt.tolist()))
 
 
@@ -71,7 +71,7 @@ def length_matched(rows: PairRows) -> Share:
     kept = weights > 0
     if not kept.any():
         return Share(0, None, None)
-    correct, weights = rows.correct[kept].astype(np.float64), weights[kept]
+    correct, weights = rows.correct[kept], weights[kept]
     interval = accuracy_interval(correct, rows.prompt[kept].tolist(), weights)
     return Share(round(weights.sum()), float(np.average(correct, weights=weights)), interval)
 
@@ -98,7 +98,7 @@ def reliability(rows: PairRows) -> list[Bin]:
     """Give how often the model is right where it is so and so sure: P = sigma(|margin|), the Bradley-Terry probability of its choice."""
     margin = np.where(rows.tie, 0.0, rows.margin)
     sure = 1 / (1 + np.exp(-np.abs(margin)))
-    right = np.where(rows.tie, 0.5, rows.correct)
+    right = rows.correct
     part = np.minimum(((sure - 0.5) * 2 * BINS).astype(int), BINS - 1)
     bins = []
     for k in range(BINS):
@@ -162,5 +162,5 @@ def figures(rows: PairRows) -> dict[str, Any]:
         "by_length": {name: asdict(each) for name, each in by_length(rows).items()},
         "length_matched": asdict(length_matched(rows)),
         "drift": drift(rows),
-        "axis": axis(rows.margin, prompts, totals, rows.tokens.ravel(), theirs).figures(),
+        "axis": axis(rows.margin, prompts, totals, rows.tokens.ravel(), theirs, rows.tie).figures(),
     }

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from dpo_cli.errors import StorageError
 from dpo_cli.evaluate.flips import Flips, find_flips
+from dpo_cli.methods._base import wins
 
 FOLDER = "ledger"
 VISITS = "visits.jsonl"
@@ -41,7 +42,7 @@ class Ledger:
     visits: list[list[Visit]]
     """By step; empty for a pair that no step came to."""
     margin: np.ndarray
-    """At the end of the run, (n,)."""
+    """At the end of the run, (n,); 0 for a tie."""
 
     def __len__(self) -> int:
         return len(self.key)
@@ -87,7 +88,7 @@ class Ledger:
         suspected = self.flips.suspected
         return {
             "pairs": len(self),
-            "right": float((self.margin > 0).mean()),
+            "right": float(wins(self.margin).mean()),
             "forgotten": int((self.fell > 0).sum()),
             "suspected": int(suspected.sum()),
             "flip_rate": self.flips.rate,

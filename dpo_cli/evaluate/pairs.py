@@ -13,7 +13,7 @@ from torch import Tensor
 from dpo_cli.evaluate.axis import Axis, axis
 from dpo_cli.evaluate.baselines import Baselines, baselines
 from dpo_cli.evaluate.statistics import Interval, accuracy_interval
-from dpo_cli.methods._base import Method, annotated, mean_loss, pairs, reward_metrics
+from dpo_cli.methods._base import Method, annotated, mean_loss, pairs, reward_metrics, with_ties
 from dpo_cli.types import LogProbs, TokenGroup
 
 
@@ -23,7 +23,7 @@ class Evaluation:
 
     n: int
     accuracy: float | None
-    """Share of pairs whose chosen completion has the higher reward, ties count as wrong; of labelled completions the AUC."""
+    """Share of pairs whose chosen completion has the higher reward, ties half; of labelled completions the AUC."""
     ci: Interval | None
     """95% interval over prompts; None with fewer than two prompts."""
     margin: float
@@ -88,15 +88,11 @@ def evaluate_pairs(
         reference: the same completions, (2n,), on the CPU; None for a method without a reference.
         method: gives rewards and losses.
         config: the method's knobs.
-        tie_nats: with a reference, log-ratios of two answers that differ by no more are ties: arithmetic alone makes such differences.
+        tie_nats: see `methods._base.ties`.
     """
-    loss, metrics = judged(annotated(policy, groups), reference, method, config)
-    margins = metrics["rewards/margins"].double().numpy()
-    ties = margins == 0
-    if reference is not None:
-        chosen_ratio, rejected_ratio = pairs((policy.total - reference.total).double())
-        ties |= (chosen_ratio - rejected_ratio).abs().numpy() <= tie_nats
-    correct = ((margins > 0) & ~ties).astype(np.float64)
+    loss, metrics = judged(annotated(policy, groups), reference, method, config, tie_nats)
+    margins, correct = (metrics[f"rewards/{name}"].double().numpy() for name in ("margins", "accuracies"))
+    is_tie = correct == 0.5
     # A reward model gives scores, no log-probs.
     totals = None if method.trains_head else policy.total.double().numpy()
     theirs = None if reference is None else reference.total.double().numpy()
@@ -106,24 +102,28 @@ def evaluate_pairs(
         ci=accuracy_interval(correct, clusters),
         margin=float(margins.mean()),
         loss=loss,
-        ties=int(ties.sum()),
+        ties=int(is_tie.sum()),
         baselines=baselines(groups, theirs),
         metrics={name: float(values.double().nanmean()) for name, values in metrics.items()},
-        axis=axis(margins, clusters, totals, policy.tokens.numpy(), theirs),
+        axis=axis(margins, clusters, totals, policy.tokens.numpy(), theirs, is_tie),
         correct=correct,
     )
 
 
 def judged(
-    scored: LogProbs, reference: LogProbs | None, method: Method, config: Any
+    scored: LogProbs, reference: LogProbs | None, method: Method, config: Any, tie_nats: float
 ) -> tuple[float, dict[str, Tensor]]:
-    """Give a method's loss and its metrics on pairs; one that eats no pairs gets of each what it would train on."""
+    """Give a method's loss and its metrics on pairs; one that eats no pairs gets of each what it would train on.
+
+    A pair's `rewards/accuracies` is 1, 0 or, for a tie within `tie_nats`, 1/2: see `methods._base.wins`.
+    """
     if method.reward is None:
         out = method.loss(scored, reference, config)
-        return float(mean_loss(out, scored)), out.metrics
+        return float(mean_loss(out, scored)), with_ties(out.metrics, scored, reference, tie_nats)
     metrics = reward_metrics(*pairs(method.reward(scored, reference, config)), scored)
     if method.data == "targets":
         eaten = LogProbs(scored.total[0::2], scored.tokens[0::2])
     else:
         eaten = replace(scored, labels=torch.arange(len(scored.total)) % 2 == 0)
-    return float(mean_loss(method.loss(eaten, reference, config), eaten, 1)), metrics
+    loss = mean_loss(method.loss(eaten, reference, config), eaten, 1)
+    return float(loss), with_ties(metrics, scored, reference, tie_nats)

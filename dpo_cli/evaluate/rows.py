@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpo_cli.errors import StorageError
+from dpo_cli.methods._base import wins
 
 FILE_NAME = "pairs.parquet"
-TIE_NATS = {"fp32": 1e-3, "bf16": 5e-2}
-"""Log-ratios of two answers that differ by less do so by arithmetic: other batches give other roundings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +43,7 @@ class PairRows:
     rewards: np.ndarray
     """In the method's own units, (n, 2)."""
     tie: np.ndarray
-    """Whether the rewards differ by no more than arithmetic makes them, (n,) bool."""
+    """Whether the rewards differ by no more than arithmetic makes them, (n,) bool; see `methods._base.ties`."""
 
     def __len__(self) -> int:
         return len(self.key)
@@ -56,8 +55,8 @@ class PairRows:
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether the chosen completion has the higher reward, (n,) bool; a tie is wrong."""
-        return (self.margin > 0) & ~self.tie
+        """What each pair counts in the accuracy, (n,): 1 where the chosen completion has the higher reward, 1/2 for a tie, else 0."""
+        return wins(self.margin, self.tie)
 
     @property
     def has_reference(self) -> bool:

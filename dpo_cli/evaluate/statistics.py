@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -104,7 +105,8 @@ def auc_interval(values: np.ndarray, wanted: np.ndarray, clusters: Sequence[str]
 
 
 def _wilson(share: float, trials: int) -> Interval:
-    from scipy.stats import binomtest
-
-    found = binomtest(round(share * trials), trials).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
+    """Give Wilson's interval of a share, which ties may make one of no whole number of trials."""
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    reach = z / (1 + z**2 / trials) * (share * (1 - share) / trials + (z / (2 * trials)) ** 2) ** 0.5
+    return min(max(middle - reach, 0.0), share), max(min(middle + reach, 1.0), share)

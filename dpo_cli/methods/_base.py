@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dpo_cli.errors import Problem
 from dpo_cli.types import DataKind, Diet, LogProbs, LossOutput, TokenGroup, Unit, Want
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
+
+Values = TypeVar("Values", "Tensor", "np.ndarray")
+
+TIE_NATS = {"fp32": 1e-3, "bf16": 5e-2}
+"""Log-ratios of two answers that differ by no more do so by arithmetic: other batches give other roundings."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,45 @@ def pairs(values: Tensor) -> tuple[Tensor, Tensor]:
     return values[0::2], values[1::2]
 
 
+def wins(differences: Values, is_tie: Values | None = None) -> Values:
+    """Give what each pair counts in an accuracy: 1 where the chosen side is ahead, 0 where it is behind, 1/2 for a tie.
+
+    The one definition behind every accuracy, interval and baseline here, in training, evaluation and reports. A tie is half right, as in an
+    AUC (Mann and Whitney 1947) and in win rates: a model that cannot tell two answers apart is a coin. TRL and RewardBench compare by `>`, so
+    there it is wrong, and a policy that is still its reference has 0: worse than a coin, and no match for "longer wins", whose ties count
+    half. Without ties all of these agree.
+
+    Args:
+        differences: chosen minus rejected, (n,), in any unit; nan counts 0.
+        is_tie: pairs that are ties beside those without a difference, (n,) bool (see `ties`).
+    """
+    tied = differences == 0 if is_tie is None else is_tie | (differences == 0)
+    return ((differences > 0) & ~tied) + 0.5 * tied
+
+
+def ties(margins: Tensor, policy: LogProbs, reference: LogProbs | None, tie_nats: float) -> Tensor:
+    """Tell which pairs are ties, (B,) bool: equal rewards or, with a reference, log-ratios that differ by arithmetic alone.
+
+    Args:
+        margins: reward of chosen minus rejected, (B,).
+        policy: of the pairs' completions, (2B,).
+        reference: the same completions; None for a method without a reference, whose rewards are compared as they are.
+        tie_nats: the most that arithmetic makes of no difference, see `TIE_NATS`.
+    """
+    if reference is None:
+        return margins == 0
+    chosen, rejected = pairs((policy.total - reference.total).detach())
+    return (margins == 0) | ((chosen - rejected).abs() <= tie_nats)
+
+
+def with_ties(
+    metrics: dict[str, Tensor], policy: LogProbs, reference: LogProbs | None, tie_nats: float
+) -> dict[str, Tensor]:
+    """Give a method's metrics of pairs with `rewards/accuracies` by `wins`, where it knows of ties by arithmetic; arguments as of `ties`."""
+    margins = metrics["rewards/margins"]
+    return {**metrics, "rewards/accuracies": wins(margins, ties(margins, policy, reference, tie_nats))}
+
+
 def mean_loss(out: LossOutput, scored: LogProbs, completions: int = 2) -> Tensor:
     """Give the loss of these groups alone, (): each term's mean over its own unit (groups, or tokens of their first completions).
 
@@ -106,14 +151,14 @@ def reward_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> dict[s
 
 
 def preference_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> dict[str, Tensor]:
-    """Give rewards and lengths per pair, each (B,); `rewards/accuracies` is a strict `>`: ties count as wrong."""
+    """Give rewards and lengths per pair, each (B,); in `rewards/accuracies` a tie counts half, as `wins` has it."""
     chosen, rejected = chosen.detach(), rejected.detach()
     chosen_tokens, rejected_tokens = pairs(policy.tokens)
     return {
         "rewards/chosen": chosen,
         "rewards/rejected": rejected,
         "rewards/margins": chosen - rejected,
-        "rewards/accuracies": (chosen > rejected).float(),
+        "rewards/accuracies": wins(chosen - rejected),
         "lengths/chosen": chosen_tokens.float(),
         "lengths/rejected": rejected_tokens.float(),
     }

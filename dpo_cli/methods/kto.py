@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt
 
-from dpo_cli.methods._base import Method, StepContext
+from dpo_cli.methods._base import Method, StepContext, wins
 from dpo_cli.types import LogProbs, LossOutput, Term, TokenGroup
 
 if TYPE_CHECKING:
@@ -69,15 +69,18 @@ def kto_loss(
     missed = torch.sigmoid(config.beta * torch.where(wanted, z - log_ratio, log_ratio - z))
     losses = torch.where(wanted, config.desirable_weight * missed, config.undesirable_weight * missed)
     rewards = config.beta * log_ratio.detach()
-    metrics = _metrics(policy, rewards, rewards > config.beta * z)
+    metrics = _metrics(policy, rewards, config.beta * z)
     if drift is not None:
         metrics["kto/kl"] = drift.detach().expand_as(rewards)
         metrics["kto/kl_clamped_frac"] = (drift < 0).float().expand_as(rewards)
     return LossOutput((Term(losses),), metrics, {"rewards/auc": (rewards, wanted)})
 
 
-def _metrics(policy: LogProbs, rewards: Tensor, is_liked: Tensor) -> dict[str, Tensor]:
-    """Give metrics per completion, (B,); nan where a completion says nothing of a metric, which then does not count it."""
+def _metrics(policy: LogProbs, rewards: Tensor, drift: Tensor) -> dict[str, Tensor]:
+    """Give metrics per completion, (B,); nan where a completion says nothing of a metric, which then does not count it.
+
+    A completion is right where its reward lies on its label's side of `drift`, (1,) in reward units; at it, half.
+    """
     import torch
 
     assert policy.labels is not None
@@ -85,7 +88,7 @@ def _metrics(policy: LogProbs, rewards: Tensor, is_liked: Tensor) -> dict[str, T
     return {
         "rewards/chosen": torch.where(wanted, rewards, nothing),
         "rewards/rejected": torch.where(wanted, nothing, rewards),
-        "rewards/accuracies": (is_liked == wanted).float(),
+        "rewards/accuracies": wins(torch.where(wanted, rewards - drift, drift - rewards)),
         "logps/chosen": torch.where(wanted, total, nothing),
         "logps/rejected": torch.where(wanted, nothing, total),
         "kto/wanted_frac": wanted.float(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt
 
-from dpo_cli.methods._base import Method, reward_metrics
+from dpo_cli.methods._base import Method, reward_metrics, wins
 from dpo_cli.types import LogProbs, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ def _by_group(values: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def in_order(rewards: Tensor, present: Tensor) -> Tensor:
-    """Give the share of each ranking's pairs that the rewards, (B, K), put in its order, (B,); ties count as wrong."""
+    """Give the share of each ranking's pairs that the rewards, (B, K), put in its order, (B,); ties count half."""
     both = (present[:, :, None] & present[:, None, :]).triu(1)
-    right = (rewards[:, :, None] > rewards[:, None, :]) & both
+    right = wins(rewards[:, :, None] - rewards[:, None, :]) * both
     return right.sum((1, 2)) / both.sum((1, 2))
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from dpo_cli.data.report import longer_wins
+from dpo_cli.methods._base import wins
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.types import TokenGroup
 
@@ -69,20 +72,14 @@ def facts_of(groups: Sequence[TokenGroup], values: ReferenceValues) -> Reference
     groups = [group for group in groups if len(group.keys) == 2]
     if not groups:
         return None
-    pairs = [values.of_keys(group.keys) for group in groups]
+    both = np.array([values.of_keys(group.keys) for group in groups], dtype=np.float64)
+    totals, per_token = both[:, :, 0], both[:, :, 0] / both[:, :, 1]
+    chosen, rejected = per_token.mean(0).tolist()
     return ReferenceFacts(
-        _mean([total / n for (total, n), _ in pairs]),
-        _mean([total / n for _, (total, n) in pairs]),
-        _mean([_wins(chosen[0], rejected[0]) for chosen, rejected in pairs]),
-        _mean([_wins(chosen[0] / chosen[1], rejected[0] / rejected[1]) for chosen, rejected in pairs]),
+        chosen,
+        rejected,
+        float(wins(totals[:, 0] - totals[:, 1]).mean()),
+        float(wins(per_token[:, 0] - per_token[:, 1]).mean()),
         longer_wins(groups),
-        len(pairs),
+        len(groups),
     )
-
-
-def _wins(one: float, other: float) -> float:
-    return 0.5 if one == other else float(one > other)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

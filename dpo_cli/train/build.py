@@ -17,8 +17,8 @@ from dpo_cli.data.plan import total_steps
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import StorageError
 from dpo_cli.evaluate.pairs import Evaluation, evaluate_pairs
-from dpo_cli.evaluate.rows import TIE_NATS
 from dpo_cli.evaluate.unpaired import evaluate_unpaired
+from dpo_cli.methods._base import TIE_NATS
 from dpo_cli.metrics import terminal
 from dpo_cli.metrics.progress import progress
 from dpo_cli.metrics.terminal import say
@@ -88,8 +88,8 @@ class Parts:
         clusters = [row.prompt_key for row in self.data.eval_rows]
         if len(groups[0].completions) == 1:
             return evaluate_unpaired(groups, clusters, policy, reference, method, config)
-        ties = TIE_NATS[self.runtime.precision]
-        return evaluate_pairs(groups, clusters, policy, reference, method, config, ties)
+        tie_nats = TIE_NATS[self.runtime.precision]
+        return evaluate_pairs(groups, clusters, policy, reference, method, config, tie_nats)
 
     def scored(
         self, groups: Sequence[TokenGroup], scorer: Scorer, doing: str

@@ -6,7 +6,7 @@ from dpo_cli import methods
 from dpo_cli.data.split import pair_key
 from dpo_cli.evaluate.ledger import FOLDER, VISITS, Texts, ledger_of, read_visits, write_ledger
 from dpo_cli.evaluate.pairs import judged
-from dpo_cli.methods._base import annotated
+from dpo_cli.methods._base import TIE_NATS, annotated
 from dpo_cli.train.build import Parts
 
 
@@ -24,13 +24,15 @@ def keep_ledger(parts: Parts) -> list[str]:
     policy, reference = parts.scored(groups, parts.scorer, "training pairs once more")
     if not parts.runtime.is_main:
         return []
-    _, metrics = judged(annotated(policy, groups), reference, methods.get(config.name), config)
+    tie_nats = TIE_NATS[parts.runtime.precision]
+    _, metrics = judged(annotated(policy, groups), reference, methods.get(config.name), config, tie_nats)
+    is_tie = metrics["rewards/accuracies"] == 0.5  # differences that arithmetic makes are none
     folder = parts.run_dir / FOLDER
     ledger = ledger_of(
         [pair_key(row.example) for row in rows],
         [row.group.source for row in rows],
         read_visits(folder / VISITS),
-        metrics["rewards/margins"].double().numpy(),
+        metrics["rewards/margins"].masked_fill(is_tie, 0).double().numpy(),
     )
     texts: Texts = {
         key: {

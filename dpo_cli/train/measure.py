@@ -19,8 +19,8 @@ from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import DataError, ModelError, Problem, RecipeError
 from dpo_cli.evaluate.figures import figures
 from dpo_cli.evaluate.pairs import judged
-from dpo_cli.evaluate.rows import TIE_NATS, PairRows
-from dpo_cli.methods._base import annotated, reward_metrics
+from dpo_cli.evaluate.rows import PairRows
+from dpo_cli.methods._base import TIE_NATS, annotated, reward_metrics
 from dpo_cli.metrics.progress import progress
 from dpo_cli.modeling.adapters import continue_adapter
 from dpo_cli.modeling.exactness import choose_path
@@ -246,14 +246,13 @@ def _judge(
     if subject.left_out:
         metrics = reward_metrics(policy.total[0::2], policy.total[1::2], policy)
     else:
-        loss, metrics = judged(annotated(policy, groups), reference, method, config)
+        loss, metrics = judged(annotated(policy, groups), reference, method, config, TIE_NATS[precision])
     rewards = np.stack(
         [metrics[f"rewards/{side}"].double().numpy() for side in ("chosen", "rejected")], axis=1
     )
     nothing = np.full((len(rows), 2), np.nan)
     logps = nothing if method.trains_head else policy.total.double().numpy().reshape(-1, 2)
     theirs = nothing if reference is None else reference.total.double().numpy().reshape(-1, 2)
-    apart = np.diff(rewards)[:, 0] if reference is None else np.diff(logps - theirs)[:, 0]
     names = set_names([row.source for row in rows])
     return PairRows(
         key=np.array([pair_key(row.example) for row in rows], dtype=object),
@@ -266,7 +265,7 @@ def _judge(
         logps=logps,
         ref_logps=theirs,
         rewards=rewards,
-        tie=np.abs(apart) <= (0.0 if reference is None else TIE_NATS[precision]),
+        tie=(metrics["rewards/accuracies"] == 0.5).numpy(),
     ), loss
 
 

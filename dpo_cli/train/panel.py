@@ -26,7 +26,7 @@ class Summary:
     peak_memory_gib: float
     next_command: str
     accuracy: float | None = None
-    """Share of held-out pairs whose chosen completion has the higher implicit reward; ties count as wrong."""
+    """Share of held-out pairs whose chosen completion has the higher implicit reward, ties half."""
     ci: tuple[float, float] | None = None
     """95% interval of the accuracy over prompts."""
     n: int | None = None

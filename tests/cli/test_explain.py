@@ -29,7 +29,7 @@ def test_a_logged_name_is_told_with_unit_range_and_what_is_good(capsys: pytest.C
     held_out = told(capsys, "eval/rewards/accuracies")
 
     assert held_out.startswith("eval/rewards/accuracies: share; 0 to 1; a coin has 0.5\n")
-    assert "A tie counts as wrong" in held_out and "every held-out row" in held_out and "good: " in held_out
+    assert "A tie counts half" in held_out and "every held-out row" in held_out and "good: " in held_out
     assert "since the last log" in told(capsys, "train/rewards/margins")
     assert told(capsys, "rewards").count("good: ") == 9
     facts = json.loads(told(capsys, "rewards/margins", as_json=True))

@@ -93,7 +93,8 @@ def test_margins_that_know_more_are_likelier() -> None:
 def test_log_probs_and_log_ratios_are_differences_in_nats() -> None:
     totals, tokens = np.array([-10.0, -12.0, -30.0, -9.0]), np.array([5, 4, 10, 3])
     reference = np.array([-11.0, -11.0, -31.0, -9.5])
-    figures = axis(np.array([1.0, -1.0]), ["a", "b"], totals, tokens, reference).figures()
+    margins, no_tie = np.array([1.0, -1.0]), np.array([False, False])
+    figures = axis(margins, ["a", "b"], totals, tokens, reference, no_tie).figures()
 
     assert figures["log_prob_margin"] == pytest.approx((2 - 21) / 2)
     assert figures["log_prob_per_token_margin"] == pytest.approx(((-2 + 3) + (-3 + 3)) / 2)
@@ -101,6 +102,9 @@ def test_log_probs_and_log_ratios_are_differences_in_nats() -> None:
     assert figures["log_ratio_per_token_margin"] == pytest.approx(((0.2 + 0.25) + (0.1 - 0.5 / 3)) / 2)
     assert figures["log_prob_accuracy"] == figures["log_ratio_per_token_accuracy"] == 0.5
     assert figures["log_ratio_accuracy"] == 1.0
+    tied = axis(margins, ["a", "b"], totals, tokens, reference, ~no_tie).figures()
+    assert tied["log_ratio_accuracy"] == tied["log_ratio_per_token_accuracy"] == 0.5
+    assert (tied["log_prob_accuracy"], tied["log_ratio_margin"]) == (0.5, figures["log_ratio_margin"])
 
 
 def evaluated(name: str, reference: LogProbs | None, method: Method | None = None) -> Evaluation:

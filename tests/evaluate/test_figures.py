@@ -41,10 +41,11 @@ def made(margin: np.ndarray, tokens: np.ndarray | None = None, tie: np.ndarray |
     )
 
 
-def test_ties_are_wrong_and_counted() -> None:
+def test_ties_are_half_right_and_counted() -> None:
     found = figures(made(np.array([1.0, 1e-9, -1.0, 2.0]), tie=np.array([False, True, False, False])))
 
-    assert (found["n"], found["ties"], found["accuracy"]) == (4, 1, 0.5)
+    assert (found["n"], found["ties"], found["accuracy"]) == (4, 1, 0.625)
+    assert found["axis"]["log_ratio_accuracy"] == 0.625
     assert found["margin"] == pytest.approx(0.5)
     assert found["drift"] == pytest.approx(
         {"chosen": 2.5, "rejected": -2.5, "chosen_per_token": 0.25, "rejected_per_token": -0.25}, rel=1e-6

@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from dpo_cli.evaluate.statistics import accuracy_interval, auc_interval, mean_interval
 from dpo_cli.metrics.rank import auc
@@ -39,6 +40,22 @@ def test_the_order_of_rows_and_names_of_prompts_do_not_matter_for_the_mean():
 def test_all_right_or_all_wrong_still_has_a_width(right, expected):
     interval = accuracy_interval(np.full(80, 1.0 if right else 0.0), _prompts(80))
     assert interval == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("prompts", [2, 3, 7, 80])
+def test_where_every_prompt_has_a_tie_the_interval_is_a_coins(prompts):
+    low, high = accuracy_interval(np.full(prompts, 0.5), _prompts(prompts))
+    whole = binomtest(prompts, 2 * prompts).proportion_ci(0.95, method="wilson")
+
+    assert low + high == pytest.approx(1)
+    assert low < whole.low and whole.high < high < 1, "wider than that of twice as many pairs"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.25, 0.3, 0.5, 0.875, 1.0])
+@pytest.mark.parametrize("prompts", [2, 3, 10, 1000])
+def test_an_accuracy_lies_in_its_own_interval(share, prompts):
+    low, high = accuracy_interval(np.full(prompts, share), _prompts(prompts))
+    assert 0 <= low <= share <= high <= 1 and low < high
 
 
 def test_all_right_on_few_prompts_is_wide_however_many_rows():

@@ -67,7 +67,7 @@ def test_loss_has_its_closed_form_where_policy_is_reference() -> None:
 
     assert method.at_reference is not None
     assert out.terms[0].losses.item() == pytest.approx(method.at_reference(config))
-    assert out.metrics["rewards/accuracies"].item() == 0  # a tie is not a win
+    assert out.metrics["rewards/accuracies"].item() == 0.5  # a tie
 
 
 def test_extreme_log_ratios_stay_finite() -> None:

@@ -112,6 +112,14 @@ def test_rewards_count_under_their_own_label_only() -> None:
     assert not rewards.requires_grad and wanted.tolist() == LABELS.tolist()
 
 
+def test_a_reward_at_the_drift_is_half_right_whatever_its_label() -> None:
+    values = log_probs(*[-4.0] * 6)
+    assert (
+        kto_loss(values, values, KTOConfig(), torch.zeros(())).metrics["rewards/accuracies"].tolist()
+        == [0.5] * 6
+    )
+
+
 @pytest.mark.parametrize(
     "labels", [torch.ones(6, dtype=torch.bool), torch.zeros(6, dtype=torch.bool), LABELS]
 )

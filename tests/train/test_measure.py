@@ -123,8 +123,10 @@ def test_a_model_against_itself_has_only_ties(recipe: Path, capsys: pytest.Captu
     tiny, data = str(recipe.parent / "tiny"), f"data.eval=[{{path: {recipe.parent}/a.jsonl}}]"
     facts = printed(capsys, tiny, [data, f"reference.model={tiny}", FP32])
 
-    assert (facts["n"], facts["ties"], facts["accuracy"]) == (12, 12, 0.0)
+    assert (facts["n"], facts["ties"], facts["accuracy"]) == (12, 12, 0.5)
     assert abs(facts["margin"]) < 1e-5 and facts["ece"] == 0.0
+    assert facts["ci"][0] < 0.5 < facts["ci"][1]
+    assert facts["axis"]["log_ratio_accuracy"] == facts["axis"]["log_ratio_per_token_accuracy"] == 0.5
 
 
 def test_a_model_needs_rows_and_a_named_reference(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

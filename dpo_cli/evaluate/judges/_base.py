@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
+from dpo_cli.methods._base import wins
 from dpo_cli.types import Text
 
 Advance = Callable[[int], None]
@@ -76,7 +79,7 @@ def _verdict(a: Score, b: Score) -> Verdict:
         return Verdict(None, reason=a)
     if isinstance(b, str):
         return Verdict(None, reason=b)
-    return Verdict((1 + (a > b) - (a < b)) / 2, (a, b))
+    return Verdict(float(wins(np.asarray(a - b))), (a, b))
 
 
 def _key(prompt: Text, answer: str) -> str:
