@@ -207,7 +207,7 @@ def test_a_run_that_goes_on_has_seen_the_evaluations_of_one_that_never_ended(
             status = train(load(str(inputs), [*settings, *where]), "dpo train")
         said[name] = (status.step, status.weights)
 
-    assert said["once"][0] == 6 and "none of 2 evaluations before it" in said["once"][1]
+    assert said["once"][0] == 6 and "none of 2 evaluations was better" in said["once"][1]
     assert said["twice"] == said["once"]
 
 
