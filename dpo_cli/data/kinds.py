@@ -58,7 +58,7 @@ def check_margins(examples: Sequence[Example], problems: Problems) -> None:
     """Note the rows that do not state by how much their chosen completion is better."""
     what = "no margin and no scores, which method.use_margin puts into the loss"
     fix = (
-        "a column `margin`, or `score_chosen` and `score_rejected` (any name: data.train[].columns);"
+        "data.train[].columns for `margin`, for `score_chosen` and `score_rejected`, or with format rated_pair for `rating_a` and `rating_b`;"
         " or method.use_margin=false"
     )
     for example in examples:
