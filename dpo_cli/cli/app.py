@@ -23,6 +23,7 @@ from dpo_cli.cli.eval import evaluate
 from dpo_cli.cli.explain import explain
 from dpo_cli.cli.export import export
 from dpo_cli.cli.fetch import fetch
+from dpo_cli.cli.formats import formats
 from dpo_cli.cli.init import init
 from dpo_cli.cli.judge import judge
 from dpo_cli.cli.ledger import ledger
@@ -77,6 +78,10 @@ app.command(
     short_help="Find what is wrong with preference data.",
     epilog=examples("dpo audit votes.csv --heldout test.csv --write clean.jsonl", "dpo audit votes.yaml"),
 )(audit)
+app.command(
+    short_help="List the formats of rows and who has them.",
+    epilog=examples("dpo formats", "dpo formats winner", "dpo formats berkeley-nest/Nectar"),
+)(formats)
 app.command(
     short_help="Train, measure and save a model as a recipe says.",
     epilog=examples(

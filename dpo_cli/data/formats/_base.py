@@ -74,6 +74,8 @@ class Format:
     """What a row holds."""
     optional: tuple[str, ...] = ()
     """Columns that are read where a row has them, beside those that every format may carry."""
+    sets: tuple[str, ...] = ()
+    """Public sets whose columns have these very names."""
 
 
 def present(row: Row, column: str) -> Any:

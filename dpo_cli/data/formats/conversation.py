@@ -39,4 +39,5 @@ FORMAT = Format(
     },
     is_text=False,
     kind="targets",
+    sets=("HuggingFaceH4/ultrachat_200k", "HuggingFaceTB/smoltalk"),
 )

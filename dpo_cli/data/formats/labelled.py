@@ -35,4 +35,5 @@ FORMAT = Format(
     sample={"prompt": "Is the sea blue?", "completion": "Mostly, yes.", "label": True},
     is_text=True,
     kind="labelled",
+    sets=("trl-lib/kto-mix-14k",),
 )

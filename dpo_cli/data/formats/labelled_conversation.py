@@ -47,4 +47,5 @@ FORMAT = Format(
     },
     is_text=False,
     kind="labelled",
+    sets=("ms-swift KTO data",),
 )

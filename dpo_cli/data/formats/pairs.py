@@ -59,4 +59,12 @@ FORMAT = Format(
     sample={"prompt": "Is the sea blue?", "chosen": "Mostly, yes.", "rejected": "No idea."},
     is_text=True,
     optional=("prompt",),
+    sets=(
+        "Anthropic/hh-rlhf",
+        "allenai/reward-bench",
+        "allenai/llama-3.1-tulu-3-8b-preference-mixture",
+        "Skywork/Skywork-Reward-Preference-80K-v0.2",
+        "trl-lib/ultrafeedback_binarized",
+        "jondurbin/py-dpo-v0.1",
+    ),
 )

@@ -32,4 +32,5 @@ FORMAT = Format(
     sample={"text": "The sea is mostly blue."},
     is_text=True,
     kind="targets",
+    sets=("roneneldan/TinyStories", "HuggingFaceFW/fineweb"),
 )

@@ -34,4 +34,5 @@ FORMAT = Format(
     sample={"prompt": "Is the sea blue?", "completion": "Mostly, yes."},
     is_text=True,
     kind="targets",
+    sets=("trl-lib/tldr",),
 )
