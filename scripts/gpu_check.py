@@ -1,8 +1,8 @@
 """Every path that needs a GPU, tried in minutes: `python scripts/gpu_check.py` on a machine with one. Needs the package and torch; no network.
 
 Parts run in order of value, each in a process of its own with a time limit, so that a part that crashes, hangs or poisons the device
-stops no other. Prints one table and writes `gpu_check.json` with figures, versions, card and tracebacks. `--page FILE` prints the page
-`docs/gpu.md` from such a file. Exit code 1 where a part failed.
+stops no other. Prints one table and writes `gpu_check.json` with figures, versions, card and tracebacks. `--page FILE...` prints the
+page `docs/gpu.md` from such files. Exit code 1 where a part failed.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def main(parts: Sequence[Part] = PARTS) -> int:
     """Run all parts, or one of them in this process; return the exit code."""
     args = arguments()
     if args.page is not None:
-        from scripts.gpu.page import page_of
+        from scripts.gpu.page import joined, page_of
 
-        print(page_of(json.loads(args.page.read_text(encoding="utf-8"))), end="")
+        print(page_of(joined([json.loads(path.read_text(encoding="utf-8")) for path in args.page])), end="")
         return 0
     args.out.mkdir(parents=True, exist_ok=True)
     prepare(args, parts)
@@ -109,7 +109,13 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, help="a model folder in place of random weights")
     parser.add_argument("--only", nargs="+", metavar="PART", help="these parts alone")
-    parser.add_argument("--page", type=Path, metavar="JSON", help="print docs/gpu.md from a result and stop")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        nargs="+",
+        metavar="JSON",
+        help="print docs/gpu.md from results, newest last, and stop",
+    )
     return parser.parse_args()
 
 

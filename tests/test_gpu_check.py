@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scripts.gpu.page import page_of
+from scripts.gpu.page import joined, page_of
 from tests.patience import starts
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +81,7 @@ def test_every_part_runs_on_a_cpu_or_says_that_it_needs_a_gpu(tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     found = results(tmp_path)
     assert set(found) == {path.stem for path in (ROOT / "scripts" / "gpu").glob("*.py")} - {
-        "__init__", "context", "shapes", "runs", "page"
+        "__init__", "context", "shapes", "runs", "page", "profiles"
     }  # fmt: skip
     assert {part["status"] for part in found.values()} <= {"ok", "needs CUDA", "needs trl"}
     assert (
@@ -113,5 +113,15 @@ def test_the_page_says_not_run_until_it_was() -> None:
 
 
 def test_the_shipped_page_is_what_the_script_writes() -> None:
-    page = (ROOT / "docs" / "gpu.md").read_text()
-    assert page.startswith(page_of(None).partition("\n**")[0])
+    found = json.loads((ROOT / "docs" / "gpu_check.json").read_text())
+    assert (ROOT / "docs" / "gpu.md").read_text() == page_of(found)
+
+
+def test_results_of_several_runs_are_one_page_of_one_machine() -> None:
+    card = {"kind": "cuda", "name": "NVIDIA H100", "memory_gib": 79.2, "capability": "9.0", "cuda": "13.0"}
+    old, new = report(**card), report(**card)
+    new["parts"][0]["figures"] = {"ms a step": 9.9}
+
+    assert "| ms a step | 9.9 |" in page_of(joined([old, new]))
+    with pytest.raises(ValueError, match="different machines"):
+        joined([old, report(**{**card, "name": "NVIDIA A100"})])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PretrainedConfig
 
+from dpo_cli.modeling import head
 from dpo_cli.modeling.attention import Kernel
 from dpo_cli.modeling.exactness import BF16_MEAN, FP32_MAX
 from dpo_cli.modeling.head import Head, token_log_probs
@@ -28,8 +29,10 @@ Read = tuple[torch.Tensor, torch.Tensor | None]
 
 
 def run(here: Context) -> None:
-    """Check every kernel that this device can run, on three architectures and two precisions, then the head."""
+    """Check the head, then every kernel that this device can run, on three architectures and two precisions."""
     torch.backends.cuda.matmul.allow_tf32 = False
+    for precision in ("fp32", "bf16"):
+        _check_head(here, precision)
     groups = random_pairs(3, 96 if here.tiny else 400, 0.4, 211, jitter=0.7)
     kernels: dict[str, list[Kernel]] = {"fp32": ["loop", "flex"], "bf16": ["loop", "flex", "varlen"]}
     for name, config in _configs(here.tiny).items():
@@ -39,13 +42,11 @@ def run(here: Context) -> None:
         for precision, candidates in kernels.items():
             padded = truth if precision == "fp32" else _read(scorer, groups, "padded", precision, None)
             for kernel in candidates:
-                if kernel == "varlen" and (not here.is_cuda or "softcap" in name):
-                    continue  # the kernel is CUDA's own and takes no soft-cap
+                if (kernel == "varlen" and not here.is_cuda) or (kernel != "loop" and "softcap" in name):
+                    continue  # the kernel is CUDA's own; soft-caps take the loop
                 _compare(
                     here, f"{name} {precision} {kernel}", scorer, groups, precision, kernel, truth, padded
                 )
-    for precision in ("fp32", "bf16"):
-        _check_head(here, precision)
     if not here.is_cuda:
         here.figure("varlen", "needs CUDA")
 
@@ -130,12 +131,14 @@ def _check_head(here: Context, precision: str) -> None:
         hidden, weight = hidden.bfloat16().float(), weight.bfloat16().float()
     mine = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
     plain = [hidden.double().requires_grad_(), weight.double().requires_grad_()]
+    usual, head.chunk_logits = head.chunk_logits, lambda _device: positions * vocabulary // 5
     with autocast(here.device, precision):
         read = token_log_probs(mine[0], Head(mine[1], None, scale=0.7, softcap=30.0), targets)
     logits = 30.0 * torch.tanh((plain[0] @ plain[1].T) * 0.7 / 30.0)
     exact = logits.log_softmax(1).gather(1, targets[:, None])[:, 0]
     read.sum().backward()
     exact.sum().backward()
+    head.chunk_logits = usual
     here.check(f"head {precision}: nats per token, largest", (read - exact).abs().max().item(), HEAD["fp32"])
     for what, got, want in zip(("hidden states", "weight"), mine, plain, strict=True):
         assert got.grad is not None and want.grad is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 TITLES = {
@@ -20,14 +21,27 @@ TITLES = {
 HEAD = """\
 # On a GPU
 
-`python scripts/gpu_check.py` tries every path that needs a GPU and writes `gpu_check.json`; this page is made from that file
-(`python scripts/gpu_check.py --page gpu_check/gpu_check.json > docs/gpu.md`). Weights are random, so losses mean nothing; speed, memory
-and exactness do.
+`python scripts/gpu_check.py` tries every path that needs a GPU and writes `gpu_check.json`; this page is made from `docs/gpu_check.json`,
+which holds such results and notes (`python scripts/gpu_check.py --page docs/gpu_check.json > docs/gpu.md`). Weights are random, so losses
+mean nothing; speed, memory and exactness do.
 """
 NOT_RUN = """
 **Not run yet.** The CUDA kernels are written to documented interfaces and checked on a CPU as far as that goes: arguments and shapes on
 the meta device, the arithmetic with stand-ins for the kernels, and that no step reads a value from the device.
 """
+
+
+def joined(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one report of several from one card and the same versions: of each part the newest result, reports newest last.
+
+    Raises:
+        ValueError: they are from different cards or versions, whose figures do not belong on one page.
+    """
+    first, *others = reports
+    if any((each["device"], each["versions"]) != (first["device"], first["versions"]) for each in others):
+        raise ValueError("the results are from different machines or versions")
+    parts = {part["name"]: part for report in reports for part in report["parts"]}
+    return {**reports[-1], "parts": [parts[name] for name in TITLES if name in parts]}
 
 
 def page_of(report: dict[str, Any] | None) -> str:
@@ -47,6 +61,8 @@ def page_of(report: dict[str, Any] | None) -> str:
         f"| {TITLES.get(part['name'], part['name'])} | {part['status']} | {part['seconds']:.0f} |"
         for part in report["parts"]
     ]
+    if report.get("notes"):
+        lines += ["", *[f"- {note}" for note in report["notes"]]]
     for part in report["parts"]:
         if part["figures"]:
             lines += ["", f"## {TITLES.get(part['name'], part['name'])}", "", "| | |", "|---|---|"]

@@ -27,7 +27,7 @@ def run(here: Context) -> None:
         Scorer(model),
         groups,
         batch_size=4 if here.tiny else 16,
-        token_budget=128 if here.tiny else 8192,
+        token_budget=128 if here.tiny else 32_768,
     )
     here.figure("precision", a.runtime.precision)
     for name, is_compiled in (("plain", False), ("compiled", True)) if here.is_cuda else (("plain", False),):

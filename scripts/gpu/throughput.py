@@ -5,7 +5,6 @@ from __future__ import annotations
 from statistics import median
 
 import torch
-from transformers import LlamaForCausalLM
 
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.logprobs import Path, Scorer
@@ -30,16 +29,17 @@ def run(here: Context) -> None:
     """Time steps on both paths in turn, for a small and a large share of the prompt."""
     peak = _peak_tflops(here)
     here.figure("bf16 matrix product, TFLOP/s", round(peak, 4))
-    model = random_llama("1B", here.tiny, here.device)
+    scorer = Scorer(random_llama("1B", here.tiny, here.device))
     for share in SHARES:
-        _time(here, model, share, peak)
+        _time(here, scorer, share, peak)
 
 
-def _time(here: Context, model: LlamaForCausalLM, share: float, peak: float) -> None:
+def _time(here: Context, scorer: Scorer, share: float, peak: float) -> None:
+    model = scorer.model
     n_row, batch = (128, 4) if here.tiny else (2048, 8)
     budget = 256 if here.tiny else 16_384
     groups = random_pairs(batch, n_row, share, model.config.vocab_size)
-    a = a_run(here.folder, Scorer(model), groups, batch_size=batch, token_budget=budget)
+    a = a_run(here.folder, scorer, groups, batch_size=batch, token_budget=budget)
     kinds = {name: kind for name, kind in KINDS.items() if here.is_cuda or not kind[1]}
     times: dict[str, list[float]] = {name: [] for name in kinds}
     peaks: dict[str, float | None] = {}
