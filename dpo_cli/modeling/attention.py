@@ -1,7 +1,8 @@
 """Attention over the segments of a packed row, installed through transformers' public attention interface.
 
 Legend: H heads, T tokens of the row, D head size. Kernels: `loop` (scaled_dot_product_attention per segment), `varlen`
-(FlashAttention over variable lengths, CUDA bf16/fp16), `flex` (FlexAttention with a block mask). All give the same numbers.
+(FlashAttention over variable lengths, CUDA bf16/fp16), `flex` (FlexAttention with a block mask). All give the same numbers. Soft-caps and
+dropout take the loop: FlashAttention has no soft-cap, and FlexAttention's compiled one failed on a GPU (torch 2.11).
 """
 
 from __future__ import annotations
@@ -83,11 +84,10 @@ def packed_attention(
         raise UnknownAttention(f"attention argument {', '.join(passed) or 'segments missing'}")
     # Under autocast rotary embeddings come out in fp32 beside a bf16 value; the kernels want one type.
     query, key = query.to(value.dtype), key.to(value.dtype)
-    if kernel == "varlen" and softcap is None and dropout == 0.0:
-        return _varlen(query, key, value, segments, scaling, sliding_window), None
-    if kernel != "loop" and dropout == 0.0:
-        return _flex(query, key, value, segments, scaling, sliding_window, softcap), None
-    return _loop(query, key, value, segments, scaling, sliding_window, softcap, dropout), None
+    if kernel == "loop" or softcap is not None or dropout > 0.0:
+        return _loop(query, key, value, segments, scaling, sliding_window, softcap, dropout), None
+    attend = _varlen if kernel == "varlen" else _flex
+    return attend(query, key, value, segments, scaling, sliding_window), None
 
 
 def choose_kernel(device: torch.device, dtype: torch.dtype) -> Kernel:
@@ -190,13 +190,7 @@ def _asks_for_gqa() -> bool:
 
 
 def _flex(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    segments: Segments,
-    scaling: float | None,
-    window: int | None,
-    softcap: float | None,
+    q: Tensor, k: Tensor, v: Tensor, segments: Segments, scaling: float | None, window: int | None
 ) -> Tensor:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
@@ -212,7 +206,6 @@ def _flex(
         segments.masks[name] = create_block_mask(
             mask_mod, None, None, n_tokens, n_tokens, device=str(q.device)
         )
-    score_mod = None if softcap is None else lambda score, *_: softcap * torch.tanh(score / softcap)
     attend: Any = _compiled_flex() if q.device.type == "cuda" else flex_attention
     with torch.autocast(
         q.device.type, enabled=False
@@ -221,7 +214,6 @@ def _flex(
             q,
             k,
             v,
-            score_mod=score_mod,
             block_mask=segments.masks[name],
             scale=scaling,
             enable_gqa=q.shape[1] != k.shape[1],

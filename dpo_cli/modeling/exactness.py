@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from dpo_cli.errors import ModelError
-from dpo_cli.modeling.attention import UnknownAttention
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.head import head_of, token_log_probs
 from dpo_cli.modeling.layout import Row
@@ -79,9 +78,14 @@ def choose_path(
         exact = _per_token(scorer, "padded", sample, own)
         try:
             difference, limit = _difference(scorer, sample, exact, autocast, is_fp32)
-        except (UnknownAttention, KeyError, TypeError) as error:
+        except (
+            Exception
+        ) as error:  # an attention argument that is not known, or a kernel that does not run here
+            if is_out_of_memory(error):
+                raise
             difference, limit = float("nan"), 0.0
-            why = f"this model cannot take packed rows ({type(error).__name__}: {error})"
+            said = (str(error).splitlines() or [""])[0]
+            why = f"this model cannot take packed rows ({type(error).__name__}: {said})"
         else:
             why = f"packed rows differ from padded ones by {difference:.1e} {unit}, above {limit:.0e}"
     if difference <= limit:

@@ -105,8 +105,7 @@ class Scorer(nn.Module):
         if self.kernel is not None:
             return self.kernel
         is_capped = getattr(self.config.get_text_config(), "attn_logit_softcapping", None) is not None
-        chosen = choose_kernel(self.model.device, self._compute_dtype())
-        return "flex" if chosen == "varlen" and is_capped else chosen
+        return "loop" if is_capped else choose_kernel(self.model.device, self._compute_dtype())
 
     def _compute_dtype(self) -> torch.dtype:
         kind = self.model.device.type

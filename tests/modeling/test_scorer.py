@@ -145,7 +145,7 @@ def test_exact_models_take_packed_rows(groups: list[TokenGroup]) -> None:
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize(
-    "name", ["llama", "mistral, window 8", "gemma2, window 9, soft-caps", "gpt2, learned positions"]
+    "name", ["llama", "mistral, window 8", "gemma3, window 9", "gpt2, learned positions"]
 )
 def test_flex_attention_gives_the_loops_scores(name: str, groups: list[TokenGroup]) -> None:
     scorer = Scorer(build(PACKED[name]), "packed")
