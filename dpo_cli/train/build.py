@@ -216,7 +216,9 @@ def _new_choices(recipe: Recipe, runtime: Runtime, scorer: Scorer, data: Data, n
 
 def _apply(choices: Choices, scorer: Scorer) -> None:
     scorer.take(choices.path)
-    set_blocks(scorer.model, is_compiled=choices.is_compiled, is_checkpointed=choices.is_checkpointed)
+    # A run that goes on without a GPU has no kernel there that can be compiled.
+    is_compiled = choices.is_compiled and scorer.model.device.type == "cuda"
+    set_blocks(scorer.model, is_compiled=is_compiled, is_checkpointed=choices.is_checkpointed)
 
 
 def keep_budget(parts: Parts, budget: int) -> None:
