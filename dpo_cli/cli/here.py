@@ -19,7 +19,8 @@ def machine(recipe: Recipe) -> list[Problem]:
         problems += package_problems("wandb", "log.trackers", "'log.trackers'", "log.trackers: []")
     if recipe.model.adapter is not None:
         problems += package_problems("peft", "model.adapter", "'model.adapter'", "model.adapter: null")
-    if "bf16" not in (recipe.train.precision, recipe.reference.precision):
+    asks_device = "bf16" in (recipe.train.precision, recipe.reference.precision)
+    if not asks_device and recipe.train.compile != "blocks":
         return problems
     from dpo_cli.modeling.precision import bf16_problems, compile_problems
 

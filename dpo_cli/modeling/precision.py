@@ -43,7 +43,8 @@ def compile_problems(recipe: Recipe) -> list[Problem]:
     """Return the problem of a recipe that asks for compiled blocks where there is no CUDA GPU."""
     if recipe.train.compile != "blocks" or _device_here().type == "cuda":
         return []
-    return [Problem("train.compile", "'blocks' needs a CUDA GPU, and there is none", "train.compile: auto")]
+    what = "'train.compile' is 'blocks', which needs a CUDA GPU, and there is none"
+    return [Problem("train.compile", what, "train.compile: auto")]
 
 
 def _device_here() -> torch.device:

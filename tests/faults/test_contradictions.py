@@ -23,7 +23,7 @@ data: {train: [{path: rows.jsonl}]}
 method: {name: simpo}
 reference: {model: org/other, precision: bf16}
 optim: {warmup: 9}
-train: {precision: bf16, max_steps: 5}
+train: {precision: bf16, compile: blocks, max_steps: 5}
 """
 
 
@@ -53,6 +53,7 @@ NAMED = (
     "r.yaml:4: 'reference.model' is set, but 'simpo' compares with no reference",
     "r.yaml:5: 'optim.warmup' is 9 steps, more than 'train.max_steps' (5)",
     "r.yaml:6: 'train.precision' is bf16, which this machine's CPU does not multiply. Fix: train.precision: auto",
+    "r.yaml:6: 'train.compile' is 'blocks', which needs a CUDA GPU, and there is none. Fix: train.compile: auto",
     "r.yaml:4: 'reference.precision' is bf16, which this machine's CPU does not multiply",
 )
 
