@@ -63,7 +63,8 @@ class Model:
     Null trains all weights, or goes on with the adapter that `model.name` names."""
     quantize: Literal["nf4"] | None = None
     """Keep the frozen base of an adapter in 4 bits (`nf4`, QLoRA, arXiv:2305.14314): a quarter of bf16's memory, slower, and a base that is
-    rounded, which is then the reference too. Needs a CUDA GPU and bitsandbytes (`pip install 'dpo-cli[quantize]'`). Single steps ran on one, no whole run yet."""
+    rounded, which is then the reference too. Needs a CUDA GPU and bitsandbytes (`pip install 'dpo-cli[quantize]'`). Single steps
+    ran on one, no whole run yet."""
     router_loss: Annotated[float, Ge(0)] | None = None
     """Weight of the load-balancing loss of a mixture of experts, 0 or more; larger spreads tokens more evenly over the experts. null takes the
     model's own `router_aux_loss_coef`, 0 switches it off. Reward models have none."""
