@@ -176,7 +176,7 @@ def test_fault_018_a_run_in_use_is_refused_and_a_dead_processs_lock_taken_over(
 
     run.process.kill()
     run.said()
-    third = dpo(*again, cwd=tiny.parent, at=[("dpo_cli.train.loop.optimizer_step", 2, "SIGTERM")])
+    third = dpo(*again, cwd=tiny.parent, at=[("dpo_cli.train.fit.optimizer_step", 2, "SIGTERM")])
 
     assert third.rc == 75, third.err
     assert status_of(run.output)["attempt"] == 1
@@ -192,7 +192,7 @@ def test_fault_016_a_run_goes_on_with_another_number_of_ranks_and_says_so(
     run.said()
     step = status_of(run.output)["step"]
 
-    at = [("dpo_cli.train.loop.optimizer_step", 2, "SIGTERM")]
+    at = [("dpo_cli.train.fit.optimizer_step", 2, "SIGTERM")]
     again = dpo("train", str(tiny), *LONG, f"train.output_dir={run.output}", cwd=tiny.parent, at=at)
 
     assert again.rc == 75, again.err

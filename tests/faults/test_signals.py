@@ -13,7 +13,7 @@ PHASES = {
     "data": ("dpo_cli.train.build.load_data", 1),
     "model": ("dpo_cli.train.build.load_policy", 1),
     "reference": ("dpo_cli.reference.fill._scored", 2),
-    "step": ("dpo_cli.train.loop.optimizer_step", 5),
+    "step": ("dpo_cli.train.fit.optimizer_step", 5),
     "accumulation": ("dpo_cli.train.loop.score", 12),
     "evaluation": ("dpo_cli.train.build.score_over_ranks", 1),
     "snapshot": ("dpo_cli.train.saver.take_snapshot", 2),
@@ -93,7 +93,7 @@ def test_a_stop_is_saved_at_the_end_of_its_step_though_checkpoints_are_off(
 def test_fault_020_and_024_one_interrupt_or_a_hangup_is_as_sigterm(
     dpo: Dpo, tiny: Path, tmp_path: Path, name: str
 ) -> None:
-    at = (("dpo_cli.train.loop.optimizer_step", 3, name),)
+    at = (("dpo_cli.train.fit.optimizer_step", 3, name),)
     done = train(dpo, tiny, tmp_path / "runs", "train.save_every=0", at=at)
 
     assert done.rc == status_of(tmp_path / "runs")["code"] == 75
@@ -107,7 +107,7 @@ def test_fault_020_the_second_interrupt_leaves_at_once(
     dpo: Dpo, tiny: Path, oracle: Outcome, tmp_path: Path
 ) -> None:
     at = (
-        ("dpo_cli.train.loop.optimizer_step", 6, "SIGINT"),
+        ("dpo_cli.train.fit.optimizer_step", 6, "SIGINT"),
         ("dpo_cli.train.checkpoint._seal", 6, "SIGINT"),  # in the middle of the sixth checkpoint
     )
     done = train(dpo, tiny, tmp_path / "runs", at=at)
@@ -124,7 +124,7 @@ def test_fault_020_the_second_interrupt_leaves_at_once(
 
 @pytest.mark.slow
 def test_fault_024_sigusr1_saves_and_goes_on(dpo: Dpo, tiny: Path, oracle: Outcome, tmp_path: Path) -> None:
-    at = (("dpo_cli.train.loop.optimizer_step", 3, "SIGUSR1"),)
+    at = (("dpo_cli.train.fit.optimizer_step", 3, "SIGUSR1"),)
     done = train(dpo, tiny, tmp_path / "runs", "train.save_every=0", at=at)
 
     assert done.rc == 0, done.err
