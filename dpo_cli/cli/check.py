@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Recipe
     from dpo_cli.types import TokenGroup
 
+UNWRITTEN = 9
+"""Exit code where the template leaves out parts of the rows."""
 PART_STYLES = {"prompt": "dim", "context": "yellow", "scored": "bold green"}
 
 
@@ -42,23 +44,26 @@ def check(
     from dpo_cli.data.encode import Encoder
     from dpo_cli.data.kinds import count_rows
     from dpo_cli.data.serving import check_serving, served
+    from dpo_cli.data.show import escaped
     from dpo_cli.methods._advice import advise
     from dpo_cli.methods._memory import gib
+    from dpo_cli.modeling.limits import check_limits
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
     serving = check_serving(folder, tokenizer, data.train)
     config, method = loaded.recipe.method, methods.get(loaded.recipe.method.name)
-    data.report.advice = method.advice(config, data.train)
+    limits = check_limits(folder, len(tokenizer), [*data.train, *data.eval])
+    data.report.advice = [*limits, *method.advice(config, data.train)]
     need, free = _memory(loaded.recipe, folder)
     advice = advise(count_rows(data.train_rows), config, need, free)
     audited = audit_data(data, tokenizer)
     data.report.audited = audited.warnings()
-    rows = data.train_rows[:show]
+    rows, unwritten = data.train_rows[:show], data.report.unwritten()
     first = served(data.train_rows[0], Encoder(tokenizer, loaded.recipe.data))
     following = shlex.join(["dpo", "train", recipe, *(overrides or [])])
     if as_json:
         facts = {
-            "ok": True,
+            "ok": not unwritten,
             "recipe": str(loaded.path),
             "digest": loaded.digest,
             "method": config.name,
@@ -71,6 +76,7 @@ def check(
             "serving_prompt": vars(first),
             "pairs": [pair_facts(row, tokenizer) for row in rows],
             "warnings": [
+                *unwritten,
                 *data.report.warnings(),
                 *serving.warnings,
                 *([first.warning] if first.warning else []),
@@ -78,6 +84,8 @@ def check(
             "next": following,
         }
         print(json.dumps(facts))
+        if unwritten:
+            raise typer.Exit(UNWRITTEN)
         return
     _print_report(loaded, data, serving, first, tokenizer, rows)
     if need is not None:
@@ -85,6 +93,13 @@ def check(
         needed = f"{gib(need.n_bytes)} before activations, {gib(free)} free"
         print(f"memory: {need.size} parameters, all trained{beside}: {needed}")
     print("which method (rules of thumb, first choice first):", *advice, sep="\n  ")
+    if unwritten:
+        print(
+            "NOT OK: the chat template leaves out parts of the rows, which the model would not read; nothing was started"
+        )
+        print(*(escaped(f"  {line}") for line in unwritten), sep="\n")
+        print("next: model.chat_template=PATH of a template that writes them, or rows without them")
+        raise typer.Exit(UNWRITTEN)
     print(f"OK: recipe, data, tokenizer and template fit together; nothing was started\nnext: {following}")
 
 

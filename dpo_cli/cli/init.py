@@ -66,7 +66,7 @@ def init(
     text = draft(plan, target.parent)
     print("\n".join(escaped(line) for source in found for line in source.lines()))
     print_rows(data.train_rows[:show], tokenizer)
-    for warning in plan.warnings():
+    for warning in [*data.report.unwritten(), *plan.warnings()]:
         print(escaped(f"warning: {warning}"))
     target.write_text(text, encoding="utf-8")
     print(f"wrote {target}\nnext: {shlex.join(['dpo', 'check', str(target)])}")

@@ -24,7 +24,7 @@ from dpo_cli.types import Example, TokenGroup
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Data
 
-ENCODING_VERSION = 4
+ENCODING_VERSION = 5
 """Raise it when the same input gives other tokens."""
 
 DIGEST_BYTES = 32
@@ -46,6 +46,8 @@ def cache_key(examples: Sequence[Example], tokenizer_digest: str, data: Data, wh
         data.system,
         data.chat_template_kwargs,
         data.thinking,
+        data.merge_system,
+        data.control_tokens,
         *(["whole_rows"] if whole_rows else []),
     ]
     digest = hashlib.blake2b(_canonical([ENCODING_VERSION, tokenizer_digest, settings]), digest_size=16)

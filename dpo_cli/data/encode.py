@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from dpo_cli.data.template import Renderer, check_template
 from dpo_cli.data.thinking import blocks, is_marked, marks_of, thinks, without_thoughts
 from dpo_cli.data.tokenizer import Vocabulary
 from dpo_cli.data.truncate import Encoded, fit
+from dpo_cli.data.unwritten import Unwritten
 from dpo_cli.data.views import Answer, Sheet, Unfit, View, chat_sheet, text_sheet
 from dpo_cli.types import Example, TokenGroup
 
@@ -44,9 +46,10 @@ class Encoder:
         self.tokenizer = tokenizer
         self.config = config
         self.whole_rows = whole_rows
-        self.renderer = Renderer(tokenizer, config.system, config.chat_template_kwargs)
+        self.renderer = Renderer(tokenizer, config.system, config.chat_template_kwargs, config.merge_system)
         self.marks = marks_of(tokenizer)
-        self.vocabulary = Vocabulary(tokenizer)
+        self.vocabulary = Vocabulary(tokenizer, config.control_tokens)
+        self.unwritten = Unwritten(self.renderer)
 
     def encode(
         self, examples: Sequence[Example], advance: Callable[[int], None] | None = None
@@ -108,7 +111,13 @@ class Encoder:
         if self.config.thinking == "drop" and any(map(is_blank, example.completions)):
             return Reason.EMPTY  # nothing but a thought
         if isinstance(example.prompt, str):
-            return text_sheet(example)
+            sheet = text_sheet(example)
+            # Where some control tokens are meant, others cannot be kept as text beside them.
+            if self.config.control_tokens and self.vocabulary.spells_control(
+                [view.text for view in sheet.views]
+            ):
+                return Reason.CONTROL_TEXT
+            return sheet
         content = (
             self.renderer.prompt(example),
             example.completions,
@@ -116,7 +125,7 @@ class Encoder:
             dict(example.template_kwargs),
         )
         try:
-            return chat_sheet(example, self.renderer, self.vocabulary.spells_control(content))
+            return chat_sheet(example, self.renderer, self.vocabulary.spells_control(content), self.unwritten)
         except Unfit as unfit:
             return unfit.reason
 
@@ -139,7 +148,7 @@ class Encoder:
         if not texts:
             return []
         # A template writes its own BOS and control tokens; raw text has none of its own, whatever it spells.
-        options = {"split_special_tokens": True} if is_text else {}
+        options = {"split_special_tokens": True} if is_text and not self.config.control_tokens else {}
         encoded = self.tokenizer(
             texts, add_special_tokens=is_text, return_attention_mask=False, verbose=False, **options
         )
@@ -151,7 +160,7 @@ class Encoder:
             shared = 1  # plain text without a BOS: its first token has nothing before it to be predicted from
         if shared == 0:
             return Encoded(None, Reason.NO_COMMON_PROMPT)
-        notes = Note.BOUNDARY if shared < len(ids[0]) else Note(0)
+        notes = sheet.notes | (Note.BOUNDARY if shared < len(ids[0]) else Note(0))
         completions, masks = [], []
         for whole, answers in sheet.completions:
             is_whole = self.whole_rows and not isinstance(example.prompt, str)
@@ -212,14 +221,27 @@ class Encoder:
     def _end_of_answer(self, tokens: np.ndarray, start: int, end: int) -> int:
         """Give the position behind an answer's end token, without what the template writes after it.
 
-        Behind an answer stand control tokens and white space; the first control token ends the turn.
+        Behind an answer stand control tokens and white space. The end is the token that the template writes behind a plain answer; where
+        that is not there, the first control token: one before it belongs to what is said, as the end of a tool call does.
         """
         stop = at = end
+        own: int | None = None
         while at > start and (self._can_end(tokens[at - 1]) or self.vocabulary.is_blank(int(tokens[at - 1]))):
             at -= 1
             if self._can_end(tokens[at]):
                 stop = at + 1
-        return stop
+                own = stop if int(tokens[at]) in self._ends else own
+        return stop if own is None else own
+
+    @cached_property
+    def _ends(self) -> frozenset[int]:
+        """The end token, and the first control token that the template writes behind a plain answer."""
+        tail = self.renderer.answer_tail() if self.tokenizer.chat_template else None
+        ids = self.tokenizer(tail, add_special_tokens=False).input_ids if tail else []
+        first = next((int(token) for token in ids if self.vocabulary.can_end(int(token))), None)
+        return frozenset(
+            {self.tokenizer.eos_token_id} if first is None else {first, self.tokenizer.eos_token_id}
+        )
 
     def _can_end(self, token: np.int32) -> bool:
         return self.vocabulary.can_end(int(token))

@@ -204,11 +204,10 @@ def _rows(example: Example, encoded: Encoded, source: Source, kind: DataKind) ->
 def _check_usable(report: SourceReport) -> None:
     if not report.kept:
         told = ", ".join(f"{reason}: {n}" for reason, n in report.dropped.items())
-        raise DataError.of(
-            report.path,
-            f"0 usable rows of {report.rows} ({told})",
-            "see `dpo check`; data.max_length, columns and format decide",
-        )
+        fix = "see `dpo check`; data.max_length, columns and format decide"
+        if Reason.UNWRITTEN in report.dropped:
+            fix = "model.chat_template=PATH of a template that writes all of an answer, its tool calls too"
+        raise DataError.of(report.path, f"0 usable rows of {report.rows} ({told})", fix)
 
 
 def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     PROMPT_ENDS_WITH_ANSWER = "prompt ends with an answer"
     CONTROL_TEXT = "special-token text that this tokenizer, or transformers before 5.20, cannot keep plain"
     PROMPT_REWRITTEN = "template rewrites the prompt when an answer follows"
+    UNWRITTEN = "the chat template leaves out an answer, or some of it"
     LONG_PROMPT = "prompt >= data.max_length"
     LONG_COMPLETION = "completion beyond data.max_length"
     SAME_AFTER_CUT = "same after truncation"
@@ -51,3 +52,9 @@ class Note(IntFlag):
     """Think blocks in the data that the template leaves out."""
     EMPTY_THOUGHT = 1024
     """The template writes an empty think block into an answer, which is scored."""
+    TOOLS_UNWRITTEN = 2048
+    """Tools that the template leaves out."""
+    CALLS_UNWRITTEN = 4096
+    """Calls of tools, around the answers, that the template leaves out."""
+    TURN_UNWRITTEN = 8192
+    """Messages, around the answers, that the template leaves out."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dpo_cli.data.reasons import Note
+from dpo_cli.data.reasons import Note, Reason
 from dpo_cli.methods._base import wins
 from dpo_cli.types import TokenGroup
 
@@ -25,9 +25,15 @@ NOTE_WORDS = {
     Note.THOUGHTS_CONTEXT: "with think blocks in their answers, read but not scored (data.thinking: unscored)",
     Note.THOUGHTS_REMOVED: "whose think blocks were removed (data.thinking: drop)",
     Note.THOUGHTS_LOST: "with think blocks that the template leaves out",
+    Note.TOOLS_UNWRITTEN: "with tools that the template leaves out",
+    Note.CALLS_UNWRITTEN: "with tool calls in their context that the template leaves out",
+    Note.TURN_UNWRITTEN: "with messages in their context that the template leaves out",
     Note.EMPTY_THOUGHT: "with an empty think block that the template writes into the answer, scored "
     "(data.thinking: drop, or data.chat_template_kwargs={enable_thinking: false} where the template knows it)",
 }
+
+
+_UNWRITTEN = [NOTE_WORDS[note] for note in (Note.TOOLS_UNWRITTEN, Note.CALLS_UNWRITTEN, Note.TURN_UNWRITTEN)]
 
 
 @dataclass
@@ -89,10 +95,7 @@ class SourceReport:
         head = (
             f"{self.role}: {self.path}: {_count(self.rows, 'row')}, format {self.format}, {self.kept:,} kept"
         )
-        facts = [
-            f"dropped {n:,}: {reason} (first: {self.first[reason]})" for reason, n in self.dropped.items()
-        ]
-        facts += [f"{_count(n, 'row')} {what} (first: {self.first[what]})" for what, n in self.notes.items()]
+        facts = [*map(self._drop_line, self.dropped), *map(self._note_line, self.notes)]
         if self.made != self.kept:
             facts.append(f"made {_count(self.made, 'pair')} of rankings")
         if self.unused_columns:
@@ -109,6 +112,18 @@ class SourceReport:
         if self.wanted is not None:
             facts.append(f"{self.wanted:.0%} of the completions are wanted (label true)")
         return [head, *(f"  {fact}" for fact in facts)]
+
+    def unwritten(self) -> list[str]:
+        """Say of how many rows the template leaves out what, one fact a line."""
+        dropped = [str(Reason.UNWRITTEN)] if Reason.UNWRITTEN in self.dropped else []
+        notes = [what for what in _UNWRITTEN if what in self.notes]
+        return [*map(self._drop_line, dropped), *map(self._note_line, notes)]
+
+    def _drop_line(self, reason: str) -> str:
+        return f"dropped {self.dropped[reason]:,}: {reason} (first: {self.first[reason]})"
+
+    def _note_line(self, what: str) -> str:
+        return f"{_count(self.notes[what], 'row')} {what} (first: {self.first[what]})"
 
 
 @dataclass
@@ -133,6 +148,10 @@ class Report:
     """What a full audit says of the rows, in place of the three counts above; None where there was none."""
     advice: list[str] = field(default_factory=list)
     """What the method says of its settings on these rows."""
+
+    def unwritten(self) -> list[str]:
+        """Say of how many rows the template leaves out what, so that the model would not read it: one fact a line, none where all is written."""
+        return [line for source in self.sources for line in source.unwritten()]
 
     def warnings(self) -> list[str]:
         """Say what deserves a look, in words."""

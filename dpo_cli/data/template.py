@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.data.thinking import marks_of, without_blocks
 from dpo_cli.data.turns import UNSCORED
 from dpo_cli.errors import ModelError
 from dpo_cli.types import Example, Message
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LIMIT_S = 5.0
+MARKER = "qzxjkvw"
+"""A text that no template writes by itself."""
+SYSTEM_ROLES = ("system", "developer")
 PROBED_ROWS = 8
 
 
@@ -28,13 +33,25 @@ class Renderer:
     """System prompt for conversations without one."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Template arguments; a row's own win."""
+    merge_system: bool = False
+    """Whether system prompts are put in front of the first user turn."""
 
     def prompt(self, example: Example) -> list[Message]:
         """Give the example's prompt messages, with the system prompt in front if it has none."""
         turns = [turn for turn in example.prompt if not isinstance(turn, str)]
-        if self.system is None or turns[0]["role"] in ("system", "developer"):
-            return turns
-        return [{"role": "system", "content": self.system}, *turns]
+        if self.system is not None and not _has_system(turns):
+            turns = [{"role": "system", "content": self.system}, *turns]
+        return _merged(turns) if self.merge_system and _has_system(turns) else turns
+
+    def answer_tail(self) -> str | None:
+        """Return what the template writes behind the text of an answer; None where it fails on a plain one."""
+        turns = [{"role": role, "content": MARKER} for role in ("user", "assistant")]
+        try:
+            text = self.render(Example(turns[:1], (turns[1:],), "chat template"), turns, is_open=False)
+        except ModelError:
+            return None
+        _, found, tail = text.rpartition(MARKER)
+        return tail if found else None
 
     def render(self, example: Example, turns: Sequence[Message], is_open: bool) -> str:
         """Give the text of a conversation; `is_open` ends it where the assistant would speak.
@@ -76,7 +93,9 @@ class Renderer:
             )
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             what = f"the chat template fails: {' '.join(str(error).split())}"
-            raise ModelError.of(example.source, what, "mend the row, or model.chat_template=PATH") from error
+            raise ModelError.of(
+                example.source, what, "correct the row, or model.chat_template=PATH"
+            ) from error
 
 
 def keeps_control_text(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -98,12 +117,13 @@ def check_template(renderer: Renderer, examples: Sequence[Example], limit_s: flo
         raise ModelError.of(
             examples[0].source, what, "model.chat_template=PATH, or an instruction-tuned model.name"
         )
+    with_system = [example for example in examples if _has_system(renderer.prompt(example))]
+    if with_system:
+        _within(limit_s, lambda: _check_system(renderer, with_system, len(examples)))
     probe = list(examples[:PROBED_ROWS])
     texts: list[str] = _within(limit_s, lambda: [_whole(renderer, example) for example in probe])
     _check_bos(renderer.tokenizer, probe[0], texts[0])
-    with_system = next((e for e in examples if renderer.prompt(e)[0]["role"] == "system"), None)
-    if with_system is not None:
-        _check_system(renderer, with_system)
+    _check_opening(renderer, probe[0])
 
 
 def _whole(renderer: Renderer, example: Example) -> str:
@@ -144,15 +164,78 @@ def _check_bos(tokenizer: PreTrainedTokenizerBase, example: Example, text: str) 
         )
 
 
-def _check_system(renderer: Renderer, example: Example) -> None:
-    marker = "qzxjkvw"
-    _, *rest = renderer.prompt(example)
-    turns = [{"role": "system", "content": marker}, *rest]
-    text = renderer.render(example, turns, is_open=True)
-    if marker not in text:
-        ids = renderer.tokenizer(text, add_special_tokens=False).input_ids[:16]
-        what = f"the chat template drops the system prompt; the model would see ids {ids}..., {text[:80]!r}"
-        fix = "model.chat_template=PATH" + (
-            ", or data.system=null" if renderer.system is not None else ", or rows without one"
+def _has_system(turns: Sequence[Message]) -> bool:
+    return turns[0]["role"] in SYSTEM_ROLES
+
+
+def _merged(turns: Sequence[Message]) -> list[Message]:
+    """Return turns with the system prompt in front of the first user turn."""
+    system, *rest = turns
+    if rest and rest[0]["role"] == "user":
+        return [{**rest[0], "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
+    return [{**system, "role": "user"}, *rest]
+
+
+def _check_system(renderer: Renderer, examples: Sequence[Example], n: int) -> list[str]:
+    """Check that the template writes system prompts, and those of a developer.
+
+    Args:
+        renderer: the template.
+        examples: those with such a prompt.
+        n: how many examples there are.
+
+    Raises:
+        ModelError: it fails on one, though not without it, or leaves it out.
+    """
+    by_role = {role: [e for e in examples if renderer.prompt(e)[0]["role"] == role] for role in SYSTEM_ROLES}
+    return [_with_system(renderer, found, n) for found in by_role.values() if found]
+
+
+def _with_system(renderer: Renderer, examples: Sequence[Example], n: int) -> str:
+    """Return a prompt with a system prompt of our own, as the template writes it; see `_check_system`."""
+    first, *rest = renderer.prompt(examples[0])
+    turns = [{**first, "content": MARKER}, *rest]
+    try:
+        text = renderer.render(examples[0], turns, is_open=True)
+        how = f"leaves out; the model would see {text[:80]!r}"
+    except ModelError as error:
+        renderer.render(
+            examples[0], _merged(turns), is_open=True
+        )  # fails too where another thing is the cause
+        text, how = "", f"refuses ({error.problems[0].what.removeprefix('the chat template fails: ')})"
+    if MARKER in text:
+        return text
+    has = f"{len(examples):,} of {n:,} rows have a {first['role']} prompt"
+    fix = (
+        "data.merge_system=true (`--merge-system`) puts it in front of the first user turn; "
+        "or model.chat_template=PATH of a template that writes it"
+    )
+    fix += ", or data.system=null" if renderer.system is not None else ""
+    raise ModelError.of(examples[0].source, f"{has}, which the chat template {how}", fix)
+
+
+def _check_opening(renderer: Renderer, example: Example) -> None:
+    """Check that the template opens the answer where it is asked to, so that what it writes before an answer is no part of it.
+
+    One that opens it in part, for the model to choose a channel or to think, is as it should be.
+
+    Raises:
+        ModelError: it does not.
+    """
+    prompt = renderer.prompt(example)
+    opened = renderer.render(example, prompt, is_open=True)
+    try:
+        closed = renderer.render(example, prompt, is_open=False)
+        whole = renderer.render(example, [*prompt, {"role": "assistant", "content": MARKER}], is_open=False)
+    except ModelError:
+        return
+    before, found, _ = whole.partition(MARKER)
+    opening = without_blocks(before.removeprefix(opened), marks_of(renderer.tokenizer))
+    if opened == closed and found and before.startswith(opened) and opening.strip():
+        what = (
+            f"the chat template does not open the answer: {opening!r} would be scored as part of every answer, "
+            "and a server would leave it to the model"
         )
-        raise ModelError.of(example.source, what, fix)
+        written = json.dumps(opening, ensure_ascii=False)
+        end = "{% if add_generation_prompt %}{{ " + written + " }}{% endif %}"
+        raise ModelError.of(example.source, what, f"model.chat_template=PATH of a copy that ends with {end}")

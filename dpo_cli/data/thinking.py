@@ -96,7 +96,7 @@ def _has_thought(text: str, marks: Sequence[Marks]) -> bool:
 
 def _without(completion: Text, marks: Sequence[Marks]) -> Text:
     if isinstance(completion, str):
-        return _cut(completion, marks)
+        return without_blocks(completion, marks)
     return tuple(_turn_without(turn, marks) for turn in completion)
 
 
@@ -104,11 +104,11 @@ def _turn_without(turn: Message, marks: Sequence[Marks]) -> Message:
     if turn["role"] != "assistant":
         return turn
     kept = {key: value for key, value in turn.items() if key not in FIELDS}
-    return {**kept, "content": _cut(turn["content"], marks)}
+    return {**kept, "content": without_blocks(turn["content"], marks)}
 
 
-def _cut(text: str, marks: Sequence[Marks]) -> str:
-    """Give the text between and behind its blocks, without the line breaks that parted them."""
+def without_blocks(text: str, marks: Sequence[Marks]) -> str:
+    """Return the text between and behind its think blocks, without the line breaks that parted them."""
     found = blocks(text, marks)
     if not found:
         return text

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,8 +121,18 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 class Vocabulary:
     """What a tokenizer says about single ids; built once, asked for every row."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, meant: Collection[str] = ()) -> None:
+        """Take a tokenizer and the control tokens whose text means them (`data.control_tokens`).
+
+        Raises:
+            ModelError: one of these is no control token.
+        """
+        self._tokenizer, self._meant = tokenizer, frozenset(meant)
+        if unknown := sorted(self._meant - set(self.special.values())):
+            what = f"'{unknown[0]}' is no control token of the tokenizer"
+            raise ModelError.of(
+                "data.control_tokens", what, f"some of: {', '.join(sorted(self.special.values())[:12])}"
+            )
         self._pieces: dict[int, str] = {}
 
     @cached_property
@@ -135,9 +145,11 @@ class Vocabulary:
         return {i: token for i, token in found.items() if token not in thinking}
 
     def can_end(self, token: int) -> bool:
-        """Say whether an id is a control token that may end an answer; the unknown token stands for ordinary text."""
-        is_unknown = token == self._tokenizer.unk_token_id != self._tokenizer.eos_token_id
-        return token in self.special and not is_unknown
+        """Say whether an id is a control token that may end an answer; the unknown token stands for ordinary text, one that is meant for itself."""
+        if token == self._tokenizer.eos_token_id:
+            return True
+        is_unknown = token == self._tokenizer.unk_token_id
+        return token in self.special and self.special[token] not in self._meant and not is_unknown
 
     def is_blank(self, token: int) -> bool:
         """Say whether an id stands for white space only."""
@@ -150,7 +162,7 @@ class Vocabulary:
         return self._pieces[token]
 
     def spells_control(self, value: Any) -> bool:
-        """Say whether any text within a value (keys included) spells a control token."""
+        """Say whether any text within a value (keys included) spells a control token that is not meant."""
         if isinstance(value, str):
             return self._control.search(value) is not None
         if isinstance(value, Mapping):
@@ -160,4 +172,5 @@ class Vocabulary:
     @cached_property
     def _control(self) -> re.Pattern[str]:
         # Never matches where there is no control token.
-        return re.compile("|".join(re.escape(token) for token in self.special.values()) or r"(?!)")
+        tokens = (re.escape(token) for token in self.special.values() if token not in self._meant)
+        return re.compile("|".join(tokens) or r"(?!)")

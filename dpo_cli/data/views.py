@@ -6,11 +6,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from dpo_cli.data.reasons import Reason
+from dpo_cli.data.reasons import Note, Reason
 from dpo_cli.data.template import Renderer
 from dpo_cli.data.turns import UNSCORED
+from dpo_cli.data.unwritten import CALLS, CONTENT, TOOLS, Unwritten
 from dpo_cli.types import Example, Message
 
+LOST = {
+    TOOLS: Note.TOOLS_UNWRITTEN,
+    CONTENT: Note.TURN_UNWRITTEN,
+    **dict.fromkeys(CALLS, Note.CALLS_UNWRITTEN),
+}
+"""What is noted of a part that the template leaves out."""
 Show = Callable[[Sequence[Message], bool], "View"]
 """(turns, is_open) -> the conversation so far; `is_open`: up to where the assistant would speak."""
 
@@ -34,6 +41,8 @@ class Sheet(NamedTuple):
 
     views: list[View]
     completions: list[tuple[int, list[Answer]]]
+    notes: Note = Note(0)
+    """What of the conversation around the answers is not in the views."""
 
 
 class Unfit(Exception):
@@ -50,16 +59,17 @@ def text_sheet(example: Example) -> Sheet:
     return Sheet([View(text) for text in texts], [(k, [Answer(0, k)]) for k in range(1, len(texts))])
 
 
-def chat_sheet(example: Example, renderer: Renderer, has_control_text: bool) -> Sheet:
+def chat_sheet(example: Example, renderer: Renderer, has_control_text: bool, unwritten: Unwritten) -> Sheet:
     """Give the sheet of a conversation, every assistant turn of a completion an answer, but those that the data mark as not to be trained on.
 
     Args:
         example: messages.
         renderer: the template.
         has_control_text: whether the messages spell control tokens, so that their text alone would be misread.
+        unwritten: finds what the template leaves out.
 
     Raises:
-        Unfit: the template rewrites the conversation before an answer, or control text cannot be kept as text.
+        Unfit: the template rewrites the conversation before an answer or leaves out some of an answer, or control text cannot be kept as text.
         ModelError: the template fails on this row.
     """
 
@@ -74,13 +84,18 @@ def chat_sheet(example: Example, renderer: Renderer, has_control_text: bool) -> 
 
     prompt = renderer.prompt(example)
     views = [show(prompt, True)]
-    completions = []
+    completions, notes = list[tuple[int, list[Answer]]](), Note(0)
     for completion in example.completions:
         turns = [*prompt, *(turn for turn in completion if not isinstance(turn, str))]
         whole = len(views)
         views.append(show(turns, False))
+        lost = unwritten.parts(example, turns, views[whole].text, len(prompt) if completions else 0)
+        if any(part.at >= len(prompt) and _is_answer(turns[part.at]) for part in lost):
+            raise Unfit(Reason.UNWRITTEN)
+        for part in lost:
+            notes |= LOST[part.name]
         completions.append((whole, _answers(turns, len(prompt), whole, views, show)))
-    return Sheet(views, completions)
+    return Sheet(views, completions, notes)
 
 
 def _answers(
@@ -89,7 +104,7 @@ def _answers(
     """Find the answers after the prompt, and add the views that bound them."""
     answers = []
     for at in range(n_prompt, len(turns)):
-        if turns[at]["role"] != "assistant" or turns[at].get(UNSCORED):
+        if not _is_answer(turns[at]):
             continue
         start, end = 0, whole
         if at > n_prompt:
@@ -102,6 +117,10 @@ def _answers(
             views.append(show(turns[: at + 1], False))
         answers.append(Answer(start, end))
     return answers
+
+
+def _is_answer(turn: Message) -> bool:
+    return turn["role"] == "assistant" and not turn.get(UNSCORED)
 
 
 def _closed(show: Show, turns: Sequence[Message]) -> str:

@@ -145,6 +145,10 @@ class Data:
     """Shares of the training rows that are held out."""
     system: str | None = None
     """System prompt for rows that have none; null adds none."""
+    merge_system: bool = False
+    """Put system prompts in front of the first user turn, an empty line between, for a chat template without a system role. Serve it so too."""
+    control_tokens: list[str] = field(default_factory=list)
+    """Control tokens that the rows mean as such, as fill-in-the-middle data do: their text becomes the token. All others stay text."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments for the chat template (such as enable_thinking); a row's column of that name wins."""
     thinking: Literal["keep", "drop", "unscored"] = "keep"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import typer
 
 from dpo_cli.cli.check import check
 from dpo_cli.errors import DataError, ModelError, RecipeError
@@ -39,6 +40,35 @@ def test_check_tells_format_prompt_and_scored_tokens_and_the_next_command(recipe
     assert told.splitlines()[-2].startswith("OK: ")
     assert told.splitlines()[-1] == f"next: dpo train {recipe} train.seed=1"
     assert errors == ""
+
+
+def test_check_is_not_ok_where_the_template_leaves_out_parts_of_rows(recipe, tmp_path, capsys):
+    call = [{"type": "function", "function": {"name": "tide", "arguments": {"port": "Brest"}}}]
+    rows = pair_rows(30)
+    for row in rows:
+        asked = [
+            {"role": "user", "content": row["prompt"]},
+            {"role": "assistant", "content": "", "tool_calls": call},
+        ]
+        row["prompt"] = [*asked, {"role": "tool", "content": "high"}]
+        row["chosen"], row["rejected"] = (
+            [{"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")
+        )
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    with pytest.raises(typer.Exit) as stopped:
+        check(str(recipe), None, 1, False)
+    assert stopped.value.exit_code == 9
+    said = capsys.readouterr().out.splitlines()
+    assert said[-3].startswith("NOT OK: the chat template leaves out parts of the rows")
+    assert said[-2].startswith(
+        "  30 rows with tool calls in their context that the template leaves out (first: "
+    )
+    assert said[-1].startswith("next: model.chat_template=PATH")
+    with pytest.raises(typer.Exit):
+        check(str(recipe), None, 1, True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["ok"] is False
+    assert facts["warnings"][0].startswith("30 rows with tool calls")
 
 
 def test_check_as_json_is_one_object(recipe, capsys):

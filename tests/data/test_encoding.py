@@ -44,9 +44,13 @@ def test_fault_058_turns_of_users_and_tools_in_a_completion_are_context():
         *turns(("tool", "42"), ("assistant", "It is 42.")),
     ]
     example = Example(turns(("user", "q")), (tuple(answer), turns(("assistant", "no idea"))), "rows.jsonl:1")
-    encoded = encode_one(example, TOKENIZER)
-    assert scored_text(encoded, 0, TOKENIZER) == "look<|im_end|>It is 42.<|im_end|>"
-    assert full_ids(encoded, 0) == rendered(TOKENIZER, [*example.prompt, *answer])[:-1]
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE.replace(
+        "<|im_end|>", "{% for call in message.tool_calls %} {{ call.function.name }}(){% endfor %}<|im_end|>"
+    )
+    encoded = encode_one(example, tokenizer)
+    assert scored_text(encoded, 0, tokenizer) == "look f()<|im_end|>It is 42.<|im_end|>"
+    assert full_ids(encoded, 0) == rendered(tokenizer, [*example.prompt, *answer])[:-1]
 
 
 def test_fault_058_tools_are_rendered_and_not_scored():

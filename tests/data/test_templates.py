@@ -49,16 +49,17 @@ def test_the_bos_of_the_template_is_the_only_one():
     assert full_ids(encoded, 0).count(1) == 1
 
 
-def test_fault_073_a_dropped_system_prompt_is_refused_with_the_ids():
+def test_fault_073_a_dropped_system_prompt_is_refused_with_what_the_model_would_see():
     deaf = with_template(
         "{% set messages = messages | rejectattr('role', 'equalto', 'system') %}" + CHAT_TEMPLATE
     )
     assert encode_one(chat("q", "a", "b"), deaf).reason is None
     with pytest.raises(
-        ModelError, match=r"drops the system prompt; the model would see ids \[3, .*data.system=null"
+        ModelError, match=r"leaves out; the model would see '<\|im_start\|>user.*data.system=null"
     ):
         encode_one(chat("q", "a", "b"), deaf, system="Be kind.")
-    with pytest.raises(ModelError, match=r"rows.jsonl:1: the chat template drops the system prompt"):
+    said = r"rows.jsonl:1: 1 of 1 rows have a system prompt, which the chat template leaves out.*data.merge_system=true"
+    with pytest.raises(ModelError, match=said):
         encode_one(chat([("system", "s"), ("user", "q")], "a", "b"), deaf)
 
 
