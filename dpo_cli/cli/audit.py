@@ -116,7 +116,7 @@ def _of_recipe(recipe: str, overrides: Sequence[str]) -> tuple[Audit, list[Sourc
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides)
     about = [line for source in data.report.sources for line in source.lines()]
-    found = audit_data(data, tokenizer)
+    found = audit_data(data, tokenizer, loaded.recipe.data.control_tokens)
     found.notes += check_serving(folder, tokenizer, data.train).warnings
     return found, loaded.recipe.data.train, about
 

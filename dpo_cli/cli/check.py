@@ -56,7 +56,7 @@ def check(
     data.report.advice = [*limits, *method.advice(config, data.train)]
     need, free = _memory(loaded.recipe, folder)
     advice = advise(count_rows(data.train_rows), config, need, free)
-    audited = audit_data(data, tokenizer)
+    audited = audit_data(data, tokenizer, loaded.recipe.data.control_tokens)
     data.report.audited = audited.warnings()
     rows, unwritten = data.train_rows[:show], data.report.unwritten()
     first = served(data.train_rows[0], Encoder(tokenizer, loaded.recipe.data))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,15 @@ from dpo_cli.data.relations import (
     leaks,
     preferences,
 )
+from dpo_cli.data.shares import shares_of
 from dpo_cli.data.tokenizer import Vocabulary
-from dpo_cli.data.wording import contents, is_refusal, nearly_same, opening, template_fault
+from dpo_cli.data.wording import (
+    CONTROL,
+    Spelled,
+    contents,
+    nearly_same,
+    template_fault,
+)
 from dpo_cli.metrics.progress import progress
 from dpo_cli.types import Example, Text
 
@@ -31,12 +40,6 @@ if TYPE_CHECKING:
     from dpo_cli.data.load import Data
 
 SHOWN = 3
-ENOUGH = 50
-"""Fewer rows say nothing of shares."""
-LONGER_WINS = 0.65
-REFUSALS = 0.25
-SAME_OPENING = 0.3
-FEW_PROMPTS = 0.1
 FAULTS = (
     Reason.IDENTICAL,
     Reason.EMPTY,
@@ -50,13 +53,6 @@ FAULTS = (
     Reason.ALONE,
 )
 """Reasons to drop a row that its file is to blame for; ties, lengths and what the recipe filters are not."""
-SHARES = (
-    "longer wins",
-    "refusals among wanted completions",
-    "refusals among unwanted ones",
-    "wanted completions with the commonest opening",
-    "different prompts",
-)
 
 
 @dataclass(frozen=True)
@@ -141,18 +137,20 @@ class Audit:
 def audit(
     train: Sequence[Example],
     held_out: Sequence[Example],
-    spells_control: Callable[[str], bool] = lambda text: False,
+    spelled: Spelled = lambda text: (),
+    meant: Collection[str] = (),
 ) -> Audit:
     """Give what is wrong within rows and between them.
 
     Args:
         train: rows that are trained on, each once.
         held_out: rows of evaluation and test.
-        spells_control: whether a text spells a control token of the model's own tokenizer, where one is known.
+        spelled: the control tokens that a text spells and that are not meant.
+        meant: those that are (`data.control_tokens`).
     """
     examples = [*train, *held_out]
     rows, near, negative, marks = list[Keyed](), dict[str, None](), dict[str, None](), dict[str, str]()
-    blank = dict[str, None]()
+    blank, tokens = dict[str, None](), set[str]()
     with progress("auditing", len(examples)) as advance:
         for i, example in enumerate(examples):
             rows.append(keyed(example, is_held_out=i >= len(train)))
@@ -165,8 +163,9 @@ def audit(
             is_judged = len(example.completions) > 1 or example.label is not None
             if is_judged and (not example.prompt or is_blank(example.prompt)):
                 blank[example.source] = None
-            if mark := template_fault(example, spells_control):
+            if mark := template_fault(example, spelled, meant):
                 marks[example.source] = mark
+                tokens |= _tokens(example, spelled)
             advance(1)
     within = [
         Finding("nearly_same", "pairs differ in hardly a word", _alone(near)),
@@ -174,18 +173,25 @@ def audit(
             "scores", "pairs have a chosen completion that scores below the rejected one", _alone(negative)
         ),
         Finding("empty_prompt", "rows judge answers to an empty prompt", _alone(blank)),
-        _template(marks),
+        _template(marks, tokens),
     ]
     found = [finding for finding in (*_between(rows), *within) if finding.cases]
-    return Audit({row.place for row in rows}, found, *_shares(examples, rows))
+    return Audit({row.place for row in rows}, found, *shares_of(examples, rows))
 
 
-def audit_data(data: Data, tokenizer: PreTrainedTokenizerBase) -> Audit:
-    """Give what is wrong with a recipe's rows, those included that were dropped when they were read or tokenised."""
+def audit_data(data: Data, tokenizer: PreTrainedTokenizerBase, meant: Collection[str] = ()) -> Audit:
+    """Give what is wrong with a recipe's rows, those included that were dropped when they were read or tokenised.
+
+    Args:
+        data: the rows.
+        tokenizer: from `load_tokenizer`.
+        meant: the recipe's `data.control_tokens`.
+    """
     # A row of a file stands in an epoch once for each pass, each of its completions, and each of its pairs.
     train = {id(row.stated): row.stated for row in data.train_rows}
     held_out = {id(row.stated): row.stated for row in (*data.eval_rows, *data.test_rows)}
-    found = audit([*train.values()], [*held_out.values()], Vocabulary(tokenizer).spells_control)
+    spelled = Vocabulary(tokenizer, meant).spelled
+    found = audit([*train.values()], [*held_out.values()], spelled, meant)
     for source in data.report.sources:
         found.findings[:0] = dropped(source.dropped, source.first)
     return found
@@ -218,64 +224,23 @@ def _between(rows: Sequence[Keyed]) -> list[Finding]:
     ]
 
 
-def _template(marks: Mapping[str, str]) -> Finding:
+def _tokens(example: Example, spelled: Spelled) -> set[str]:
+    texts = [text for part in (example.prompt, *example.completions) for text in contents(part)]
+    return {token for text in texts for token in spelled(text)}
+
+
+def _template(marks: Mapping[str, str], tokens: Collection[str]) -> Finding:
+    """Return the finding of rows that spell marks of a template, or control tokens that no template writes and that may be meant."""
     kinds = ", ".join(f"{what}: {n:,}" for what, n in Counter(marks.values()).most_common(4))
     says = f"rows have a mark of a chat template in their text ({kinds})"
+    if own := sorted(token for token in tokens if not CONTROL.fullmatch(token)):
+        key = shlex.quote(f"data.control_tokens={json.dumps(own, ensure_ascii=False)}")
+        says = f"rows spell control tokens or a mark of a chat template ({kinds}); they are read as plain text: {key} where they are meant"
     return Finding("template", says, _alone(marks))
 
 
 def _alone(places: Iterable[str]) -> list[Places]:
     return [(place,) for place in places]
-
-
-def _shares(examples: Sequence[Example], rows: Sequence[Keyed]) -> tuple[dict[str, float], list[str]]:
-    """Give shares that tell how a set may mislead, and a note on each that does."""
-    pairs = [example for example in examples if len(example.completions) > 1]
-    best = [example for example in examples if example.label is not False]
-    worst = [e.completions[-1] for e in examples if len(e.completions) > 1 or e.label is False]
-    openings = Counter(opening(text[0]) for e in best if (text := contents(e.completions[0])))
-    values = (
-        _share(map(_longer_wins, pairs)),
-        _share(is_refusal(example.completions[0]) for example in best),
-        _share(map(is_refusal, worst)),
-        max(openings.values(), default=0) / max(len(best), 1),
-        len({row.prompt for row in rows}) / max(len(rows), 1),
-    )
-    shares = dict(zip(SHARES, values, strict=True))
-    if not pairs:
-        del shares[SHARES[0]]
-    if len(examples) < ENOUGH:
-        return shares, []
-    return shares, _notes(shares, openings.most_common(1)[0][0] if openings else "")
-
-
-def _notes(shares: Mapping[str, float], commonest: str) -> list[str]:
-    longer, wanted, unwanted, same, prompts = (shares.get(name, 0.5) for name in SHARES)
-    notes = []
-    if not 1 - LONGER_WINS < longer < LONGER_WINS:
-        way, share = ("longer", longer) if longer > 0.5 else ("shorter", 1 - longer)
-        notes.append(
-            f"the {way} completion wins in {share:.0%} of pairs: a model can learn length in place of what was meant"
-        )
-    if wanted > REFUSALS and wanted > unwanted:
-        notes.append(
-            f"{wanted:.0%} of the wanted completions refuse: the model will refuse more, also elsewhere"
-        )
-    if same > SAME_OPENING:
-        notes.append(f"{same:.0%} of the wanted completions open with {commonest!r}: the model will, too")
-    if prompts < FEW_PROMPTS:
-        notes.append(f"only {prompts:.0%} as many different prompts as rows: a narrow set, easy to overfit")
-    return notes
-
-
-def _share(flags: Iterable[float]) -> float:
-    values = list(flags)
-    return sum(values) / len(values) if values else 0.0
-
-
-def _longer_wins(example: Example) -> float:
-    best, worst = (sum(map(len, contents(example.completions[k]))) for k in (0, -1))
-    return (best > worst) + 0.5 * (best == worst)
 
 
 def _told(places: Places) -> str:

@@ -169,6 +169,10 @@ class Vocabulary:
             return any(self.spells_control(item) for pair in value.items() for item in pair)
         return isinstance(value, list | tuple) and any(self.spells_control(item) for item in value)
 
+    def spelled(self, text: str) -> set[str]:
+        """Return the control tokens that a text spells and that are not meant."""
+        return set(self._control.findall(text))
+
     @cached_property
     def _control(self) -> re.Pattern[str]:
         # Never matches where there is no control token.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from dpo_cli.types import Example, Text
 
@@ -34,21 +34,28 @@ LONG_WORDS = 50
 SAME_WORDS = 0.98
 
 
+Spelled = Callable[[str], Collection[str]]
+"""Text -> the control tokens of the model's tokenizer that it spells, where a tokenizer is known."""
+
+
 def template_fault(
-    example: Example, spells_control: Callable[[str], bool] = lambda text: False
+    example: Example, spelled: Spelled = lambda text: (), meant: Collection[str] = ()
 ) -> str | None:
-    """Say which mark of a template stands in a row's texts; None where there is none.
+    """Say which mark of a template is in a row's texts; None where there is none.
 
     Args:
         example: the row.
-        spells_control: whether a text spells a control token of the model's own tokenizer, where one is known.
+        spelled: control tokens that are not meant.
+        meant: those that are (`data.control_tokens`).
     """
     prompts, answers = contents(example.prompt), [contents(text) for text in example.completions]
     for text in (*prompts, *(part for parts in answers for part in parts)):
-        if ("<" in text or "[" in text) and (found := CONTROL.search(text)):
-            return f"spells {found.group()}"
-        if spells_control(text):
-            return "spells a control token of the tokenizer"
+        if "<" in text or "[" in text:
+            marks = (found.group() for found in CONTROL.finditer(text))
+            if (mark := next((mark for mark in marks if mark not in meant), None)) is not None:
+                return f"spells {mark}"
+        if tokens := spelled(text):
+            return f"spells {min(tokens)}"
     if prompts and OPEN_TURN.search(prompts[-1]):
         return "the prompt opens the assistant's turn in words"
     for parts in answers:

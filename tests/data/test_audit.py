@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from dpo_cli.data.audit import Audit, audit, audit_data
 from dpo_cli.data.clean import write_clean
+from dpo_cli.data.tokenizer import Vocabulary
 from dpo_cli.data.wording import is_refusal, nearly_same, template_fault
 from dpo_cli.recipe.schema import Source, Split
 from dpo_cli.types import DataKind, Diet, Example
@@ -223,10 +225,41 @@ def test_marks_of_a_template(prompt: str, completion: str, told: str | None) -> 
 
 
 def test_control_tokens_of_the_models_own_tokenizer_are_marks_too() -> None:
-    assert (
-        template_fault(chat("q", "a @@ b"), lambda text: "@@" in text)
-        == "spells a control token of the tokenizer"
+    assert template_fault(chat("q", "a @@ b"), lambda text: re.findall("@@", text)) == "spells @@"
+
+
+def test_control_tokens_that_are_meant_are_no_marks_and_the_others_are_named_with_their_key() -> None:
+    tokenizer = byte_tokenizer(chat=False)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|hole|>", "<|after|>"]})
+    rows = [
+        at(Example(f"def f{i}():<|hole|> return y<|after|>", (" y = 1", " pass"), ""), i) for i in range(3)
+    ]
+    spelled = Vocabulary(tokenizer).spelled
+    (finding,) = audit(rows, [], spelled).findings
+    assert finding.line.startswith(
+        "3 rows spell control tokens or a mark of a chat template (spells <|after|>: 3); they are read as plain text: "
+        """'data.control_tokens=["<|after|>", "<|hole|>"]' where they are meant (first: """
     )
+    meant = ["<|hole|>", "<|after|>"]
+    assert audit(rows, [], Vocabulary(tokenizer, meant).spelled, meant).findings == []
+    (finding,) = audit(rows, [], Vocabulary(tokenizer, meant[:1]).spelled, meant[:1]).findings
+    assert "(spells <|after|>: 3)" in finding.line
+
+
+def test_a_mark_of_a_template_that_is_meant_is_none() -> None:
+    row = chat("q", "a<|endoftext|>b")
+    assert template_fault(row) == "spells <|endoftext|>"
+    assert template_fault(row, meant=["<|endoftext|>"]) is None
+
+
+def test_one_prompt_for_all_rows_is_noted_in_a_short_file_too() -> None:
+    rows = [at(chat("Answer the question.", f"yes {i}", f"no {i}"), i) for i in range(60)]
+    said = "all 60 rows have one and the same prompt ('Answer the question.'): are the questions in another column?"
+    assert audit(rows, []).notes[0] == said
+    assert not any("different prompts" in note for note in audit(rows, []).notes)
+    assert audit(rows[:6], []).notes == [said.replace("60", "6")]
+    other = at(chat("Another one.", "yes", "no"), 7)
+    assert audit([*rows[:6], other], []).notes == []
 
 
 @pytest.mark.parametrize(

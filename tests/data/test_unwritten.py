@@ -149,5 +149,7 @@ def test_the_report_counts_what_is_left_out_and_names_the_first_row(tmp_path):
         "2 rows with tools that the template leaves out (first: train.jsonl:5)",
     ]
     assert load_rows(tmp_path, rows[2:4]).report.unwritten() == []
-    with pytest.raises(DataError, match=r"leaves out an answer, or some of it: 2.*Fix: model\.chat_template="):
+    with pytest.raises(
+        DataError, match=r"leaves out an answer, or some of it: 2.*Fix: model\.chat_template="
+    ):
         load_rows(tmp_path, rows[:2])
