@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, BitsAndBytesConfig,
 
 from dpo_cli.errors import ModelError, Problem
 from dpo_cli.modeling.folder import has_other_towers, inspect_folder, line_of, loader_of
+from dpo_cli.modeling.limits import too_many_ids
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import HEAD, start_head
 from dpo_cli.modeling.towers import freeze_towers
@@ -162,10 +163,7 @@ def _weights(folder: Path, info: dict[str, list[Any]]) -> list[Problem]:
 
 def _embedding(folder: Path, model: PreTrainedModel, vocabulary: int) -> list[Problem]:
     rows = cast("torch.nn.Embedding", model.get_input_embeddings()).num_embeddings
-    if vocabulary <= rows:
-        return []
-    what = f"the tokenizer has {vocabulary} ids, the embedding {rows} rows"
-    return [Problem(str(folder), what, "use the tokenizer that belongs to the model (model.tokenizer)")]
+    return [] if vocabulary <= rows else [too_many_ids(str(folder), vocabulary, rows)]
 
 
 def _finite(folder: Path, model: PreTrainedModel) -> list[Problem]:

@@ -26,6 +26,7 @@ from dpo_cli.modeling.batching import Sums
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.exactness import choose_compiled, choose_path
 from dpo_cli.modeling.hub import Start
+from dpo_cli.modeling.limits import check_limits
 from dpo_cli.modeling.logprobs import Path as RowPath
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.precision import choose_checkpointing, token_budget
@@ -121,6 +122,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path, chosen: Mapping[str, 
     tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
     method = methods.get(recipe.method.name)
     data = load_data(recipe.data, tokenizer, method.diet(recipe.method))
+    data.report.advice = check_limits(start.base, len(tokenizer), [*data.train, *data.eval])
     agree(runtime, {"digest of the encoded rows": data_digest([*data.train, *data.eval])})
     if runtime.is_main:
         _keep(run_dir, DATA, data.report.as_dict())

@@ -89,7 +89,7 @@ def _run(loaded: Loaded, runtime: Runtime, folder: Folder, command: str, signals
     checkpoint = runtime.from_main(newest_checkpoint(folder.path) if runtime.is_main else None)
     status.resumable = checkpoint is not None
     parts = build(recipe, runtime, folder.path, checkpoint.state.get("choices") if checkpoint else None)
-    parts.data.report.advice = method.advice(recipe.method, parts.data.train)
+    parts.data.report.advice += method.advice(recipe.method, parts.data.train)
     for line in [
         *parts.data.report.warnings(),
         *advice(recipe, parts.start),

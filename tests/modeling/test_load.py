@@ -100,7 +100,7 @@ def test_fault_075_a_tokenizer_larger_than_the_embedding(folder: Path) -> None:
     told = refusal(folder, lambda f: load_model(f, 301))
     assert told == (
         f"{folder}: the tokenizer has 301 ids, the embedding 300 rows."
-        " Fix: use the tokenizer that belongs to the model (model.tokenizer)"
+        " Fix: resize the embedding where tokens were added (`resize_token_embeddings`), or take the model's own tokenizer (model.tokenizer)"
     )
 
 
