@@ -14,12 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dpo_cli.errors import ModelError
-
-_CPU_CHUNK_LOGITS = 16 * 1024 * 1024
-"""Logits of one chunk: 64 MiB in fp32. On 2 CPU cores 4 Mi logits a chunk made a whole step 14% slower, 64 Mi no faster."""
-_GPU_CHUNK_SHARE = 1 / 128
-"""Of a GPU's memory that the fp32 logits of one chunk may take. Few rows a chunk starve its matrix products, and each chunk reads and writes
-the whole gradient of the head's weight."""
+from dpo_cli.modeling.footprint import CPU_CHUNK_LOGITS, chunk_logits_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Head:
 
 
 def head_of(model: PreTrainedModel) -> Head:
-    """Give the model's head with what its config says of logit scale and soft-cap.
+    """Return the model's head with what its config says of logit scale and soft-cap.
 
     Raises:
         ModelError: the output layer is not a linear projection.
@@ -69,7 +64,7 @@ def head_of(model: PreTrainedModel) -> Head:
 
 
 def _unwrapped(layer: Any) -> tuple[Any, LowRank | None]:
-    """Give the projection that an adapter wraps: its trained copy, or the frozen one and what the adapter adds."""
+    """Return the projection that an adapter wraps: its trained copy, or the frozen one and what the adapter adds."""
     if isinstance(layer, nn.Linear) or not type(layer).__module__.startswith("peft."):
         return layer, None
     from peft.tuners.lora import Linear as LoraLinear
@@ -87,7 +82,7 @@ def _unwrapped(layer: Any) -> tuple[Any, LowRank | None]:
 
 
 def token_log_probs(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
-    """Give log p(target) at each position, (M,) fp32 nats, with exact fp32 logits.
+    """Return log p(target) at each position, (M,) fp32 nats, with exact fp32 logits.
 
     Forward keeps nothing of the logits; backward recomputes them chunk by chunk. Under autocast CUDA multiplies bf16 inputs
     into fp32 logits; a CPU cannot, and rounding logits to bf16 would bias training, so it multiplies in fp32 there and takes
@@ -102,7 +97,7 @@ def token_log_probs(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
 
 
 def token_log_probs_and_squares(hidden: Tensor, head: Head, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Give `token_log_probs`, and log sum_v p(v)^2 at each position, (M,) fp32, without gradient: how certain the model is there."""
+    """Return `token_log_probs`, and log sum_v p(v)^2 at each position, (M,) fp32, without gradient: how certain the model is there."""
     return _log_probs(hidden, head, targets, squares=True)
 
 
@@ -119,7 +114,7 @@ def _log_probs(hidden: Tensor, head: Head, targets: Tensor, squares: bool) -> tu
 
 
 def _widened(hidden: Tensor, weight: Tensor, low_rank: LowRank) -> tuple[Tensor, Tensor]:
-    """Give hidden states (M, D + R) and weight (V, D + R) whose product is that of the projection and its adapter together."""
+    """Return hidden states (M, D + R) and weight (V, D + R) whose product is that of the projection and its adapter together."""
     down = low_rank.dropout(hidden.to(low_rank.down.dtype)) @ low_rank.down.T * low_rank.factor
     kept = weight.dtype if weight.is_cuda else low_rank.up.dtype
     return (
@@ -190,20 +185,19 @@ def _chunks(n_rows: int, weight: Tensor) -> list[slice]:
 def chunk_logits(device: torch.device) -> int:
     """Return how many logits are held at once on a device."""
     if device.type != "cuda":
-        return _CPU_CHUNK_LOGITS
-    n_bytes = torch.cuda.get_device_properties(device).total_memory * _GPU_CHUNK_SHARE
-    return max(_CPU_CHUNK_LOGITS, int(n_bytes / 4))
+        return CPU_CHUNK_LOGITS
+    return chunk_logits_of(torch.cuda.get_device_properties(device).total_memory)
 
 
 def _left(weight: Tensor, low: torch.dtype) -> Tensor:
-    """Give the weight in the type that the logits are multiplied in."""
+    """Return the weight in the type that the logits are multiplied in."""
     return weight.to(low) if weight.device.type == "cuda" else weight.float()
 
 
 def _logits(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, softcap: float | None
 ) -> Tensor:
-    """Give fp32 logits of a chunk, (rows, V)."""
+    """Return fp32 logits of a chunk, (rows, V)."""
     is_fp32 = weight.dtype == torch.float32
     hidden = hidden.to(weight.dtype)
     logits = hidden @ weight.T if is_fp32 else torch.mm(hidden, weight.T, out_dtype=torch.float32)
@@ -217,7 +211,7 @@ def _logits(
 def _logit_gradient(
     logits: Tensor, targets: Tensor, grad: Tensor, scale: float, softcap: float | None
 ) -> Tensor:
-    """Give d(sum grad * log p) / d(hidden @ weight.T + bias): grad * (onehot - softmax), through soft-cap and scale."""
+    """Return d(sum grad * log p) / d(hidden @ weight.T + bias): grad * (onehot - softmax), through soft-cap and scale."""
     slope = torch.softmax(logits, 1).mul_(-grad[:, None])
     slope.scatter_add_(1, targets[:, None], grad[:, None])
     if softcap is not None:

@@ -8,14 +8,21 @@ import torch
 from transformers import PreTrainedModel
 
 from dpo_cli.errors import Problem
+from dpo_cli.modeling.footprint import (
+    CPU_TOKENS,
+    MAX_TOKENS,
+    Setup,
+    fitting_tokens,
+    needs_checkpointing,
+    terms,
+)
+from dpo_cli.modeling.head import chunk_logits
 from dpo_cli.modeling.memory import free_ram
+from dpo_cli.modeling.shape import shape_by
 from dpo_cli.recipe.schema import Recipe
 
-_CPU_TOKENS = 2048
-"""On 2 CPU cores a 135M model ran 4% slower with 1,024 tokens at once, 12% slower with 512, for 0.5 and 0.8 GiB less."""
-_MAX_TOKENS = 32_768
-_BUSY_TOKENS = 4096
-"""Tokens at once below which a GPU's matrix products are too small to keep it busy."""
+_CPU_ROOM = 0.6
+"""Of a CPU's free memory that a step may take beside weights and moments: the system's allocator keeps much of what was freed."""
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
@@ -64,20 +71,26 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def token_budget(
-    model: PreTrainedModel, device: torch.device, precision: str, *, is_checkpointed: bool = False
+    model: PreTrainedModel,
+    device: torch.device,
+    precision: str,
+    *,
+    is_compiled: bool = False,
+    is_checkpointed: bool = False,
 ) -> int:
-    """Estimate how many tokens to compute at once, from the model's sizes and the memory that is free.
-
-    A layer keeps about 10 hidden-sized and 4 MLP-sized values a token for backward (counted in Llama's layer; a 1B shape on an H200
-    kept 15% less), with activation checkpointing its fp32 input alone and one layer's all; weights, gradients and two fp32 moments
-    are paid before.
-    """
-    fitting = _fitting_tokens(model, device, precision, is_checkpointed)
-    return max(256, min(fitting, _CPU_TOKENS if device.type == "cpu" else _MAX_TOKENS))
+    """Estimate how many tokens to compute at once, from the model's sizes and the memory that is free (`footprint`)."""
+    fitting = _fitting_tokens(model, device, precision, is_compiled, is_checkpointed)
+    return max(256, min(fitting, CPU_TOKENS if device.type == "cpu" else MAX_TOKENS))
 
 
 def choose_checkpointing(
-    wanted: str, model: PreTrainedModel, device: torch.device, precision: str, budget: str | int
+    wanted: str,
+    model: PreTrainedModel,
+    device: torch.device,
+    precision: str,
+    budget: str | int,
+    *,
+    is_compiled: bool = False,
 ) -> tuple[bool, str]:
     """Choose whether blocks are computed again in backward, and say why, or nothing where it is the usual.
 
@@ -87,27 +100,37 @@ def choose_checkpointing(
         device: of the run.
         precision: `fp32` or `bf16`.
         budget: as `train.max_tokens_per_micro_batch`.
+        is_compiled: whether the blocks are.
     """
     if wanted != "auto":
         return wanted == "full", "activations checkpointed, as asked" if wanted == "full" else ""
-    fitting = _fitting_tokens(model, device, precision, is_checkpointed=False)
-    needed = _BUSY_TOKENS if budget == "auto" else int(budget)
-    if device.type != "cuda" or fitting >= needed:
+    if device.type != "cuda":
         return False, ""
-    return True, f"activations checkpointed, because {max(0, fitting):,} tokens would fit at once without"
+    fitting = _fitting_tokens(model, device, precision, is_compiled, is_checkpointed=False)
+    if not needs_checkpointing(fitting, budget):
+        return False, ""
+    return True, f"activations checkpointed, because {fitting:,} tokens would fit at once without"
 
 
 def _fitting_tokens(
-    model: PreTrainedModel, device: torch.device, precision: str, is_checkpointed: bool
+    model: PreTrainedModel, device: torch.device, precision: str, is_compiled: bool, is_checkpointed: bool
 ) -> int:
-    config = model.config.get_text_config()
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    of_layer = (10 * hidden + 4 * inner) * (4 if precision == "fp32" else 3)
-    bytes_per_token = layers * 4 * hidden + of_layer if is_checkpointed else layers * of_layer
     n_trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    free = free_bytes(device) - n_trained * 12
-    return int(0.6 * free / bytes_per_token)
+    ranks = [min(weight.shape) for name, weight in model.named_parameters() if "lora_A" in name]
+    setup = Setup(
+        precision,
+        adapter_rank=max(ranks, default=None),
+        is_quantized=model.config.to_dict().get("quantization_config") is not None,
+        is_compiled=is_compiled,
+        is_checkpointed=is_checkpointed,
+        chunk_logits=chunk_logits(device),
+    )
+    shape = shape_by(model.config.get_text_config().to_dict(), model.num_parameters())
+    room = free_bytes(device) - 12 * n_trained
+    if device.type == "cpu":
+        room = int(_CPU_ROOM * room)
+    # The weights are loaded, and what an adapter trains is counted, not computed: the rest is for the other terms.
+    return fitting_tokens(shape, setup, room + terms(shape, setup, 0).state, with_overhead=False)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -95,7 +95,7 @@ class Parts:
     def scored(
         self, groups: Sequence[TokenGroup], scorer: Scorer, doing: str
     ) -> tuple[LogProbs, LogProbs | None]:
-        """Give the log-probs of groups, (N,) on the CPU, under a scorer and under the reference, if there is one."""
+        """Return the log-probs of groups, (N,) on the CPU, under a scorer and under the reference, if there is one."""
         want = methods.get(self.recipe.method.name).wants(self.recipe.method)
         with progress(doing, len(groups) * (1 + len(want - {"confidence"}))) as advance:
             policy = log_probs_over_ranks(self._score(scorer, advance), groups, want)
@@ -156,7 +156,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path, chosen: Mapping[str, 
 
 
 def lengths_of(groups: Sequence[TokenGroup], path: RowPath) -> list[int]:
-    """Give the tokens that each group costs: with prompts shared, or a prompt per completion."""
+    """Return the tokens that each group costs: with prompts shared, or a prompt per completion."""
     if path == "packed":
         return [group.n_tokens for group in groups]
     return [group.n_row_tokens for group in groups]
@@ -198,11 +198,12 @@ def _new_choices(recipe: Recipe, runtime: Runtime, scorer: Scorer, data: Data, n
     budget = train.max_tokens_per_micro_batch
     is_compiled, of_compiled = choose_compiled(train.compile, scorer, data.train, n_steps, runtime.autocast)
     is_checkpointed, of_checkpointed = choose_checkpointing(
-        train.checkpoint_activations, scorer.model, device, precision, budget
+        train.checkpoint_activations, scorer.model, device, precision, budget, is_compiled=is_compiled
     )
-    set_blocks(scorer.model, is_compiled=is_compiled, is_checkpointed=is_checkpointed)
+    blocks = {"is_compiled": is_compiled, "is_checkpointed": is_checkpointed}
+    set_blocks(scorer.model, **blocks)
     if budget == "auto":
-        budget = token_budget(scorer.model, device, precision, is_checkpointed=is_checkpointed)
+        budget = token_budget(scorer.model, device, precision, **blocks)
         if device.type == "cuda":  # on a CPU the system would end the process, not refuse
             budget = fitting_budget(scorer, data.train, lengths_of(data.train, found.path), budget, runtime)
     return Choices(
@@ -211,8 +212,7 @@ def _new_choices(recipe: Recipe, runtime: Runtime, scorer: Scorer, data: Data, n
         token_budget=int(budget),
         threads=torch.get_num_threads(),
         note="; ".join(filter(None, [found.reason, of_compiled, of_checkpointed])),
-        is_compiled=is_compiled,
-        is_checkpointed=is_checkpointed,
+        **blocks,
     )
 
 
@@ -244,7 +244,7 @@ def _keep(run_dir: Path, name: str, values: dict[str, Any]) -> None:
 
 
 def _kept(run_dir: Path) -> dict[str, Any] | None:
-    """Give what the run's folder says was chosen; None where it says nothing."""
+    """Return what the run's folder says was chosen; None where it says nothing."""
     path = run_dir / CHOICES
     try:
         found: dict[str, Any] = json.loads(path.read_text())
@@ -257,7 +257,7 @@ def _kept(run_dir: Path) -> dict[str, Any] | None:
 
 
 def _reference(parts: Parts) -> ReferenceSource | None:
-    """Give the reference that is the policy before its first step, scored with the policy's own weights."""
+    """Return the reference that is the policy before its first step, scored with the policy's own weights."""
     recipe, runtime = parts.recipe, parts.runtime
     if recipe.reference.source == "none" or not methods.get(recipe.method.name).needs_reference:
         return None
@@ -277,7 +277,7 @@ def _foreign_reference(
     data: Data,
     tokenizer: PreTrainedTokenizerBase,
 ) -> ReferenceSource:
-    """Give the reference that is another model than the one the policy starts from."""
+    """Return the reference that is another model than the one the policy starts from."""
     model = load_reference(recipe, runtime, start, data.train, tokenizer)
     if recipe.reference.source == "live":
         return _live(recipe, runtime, model.scorer)

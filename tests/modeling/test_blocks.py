@@ -14,6 +14,7 @@ from torch import Tensor
 from dpo_cli.modeling.adapters import attach
 from dpo_cli.modeling.blocks import blocks_of, has_dropout, set_blocks
 from dpo_cli.modeling.exactness import COMPILED_STEPS, choose_compiled
+from dpo_cli.modeling.footprint import CPU_CHUNK_LOGITS
 from dpo_cli.modeling.logprobs import Path, Scorer, score
 from dpo_cli.modeling.precision import choose_checkpointing, token_budget
 from dpo_cli.recipe.schema import Adapter
@@ -216,6 +217,7 @@ def test_checkpointing_is_chosen_where_few_tokens_fit(monkeypatch: pytest.Monkey
     model, card = build(PACKED["llama"]), torch.device("cuda")
     free = {"bytes": 10**12}
     monkeypatch.setattr("dpo_cli.modeling.precision.free_bytes", lambda _device: free["bytes"])
+    monkeypatch.setattr("dpo_cli.modeling.precision.chunk_logits", lambda _device: CPU_CHUNK_LOGITS)
 
     assert choose_checkpointing("auto", model, card, "bf16", "auto") == (False, "")
     free["bytes"] = 10**7
