@@ -41,7 +41,7 @@ class UserError(Exception):
         return cls([Problem(where, what, fix)])
 
     def lines(self) -> list[str]:
-        """Give the text for stderr, one line a problem."""
+        """Return the text for stderr, one line a problem."""
         return [f"dpo: error[{self.code}] {problem}" for problem in self.problems]
 
 
@@ -95,8 +95,8 @@ class Stopped(BaseException):
 
     code = 75
 
-    def __init__(self, by: str, told: str = "") -> None:
+    def __init__(self, by: str, message: str = "") -> None:
         """Say which signal it was (`SIGTERM`) and what became of the work, in one line."""
         self.by = by
-        self.told = told
-        super().__init__(told or f"stopped by {by}")
+        self.message = message
+        super().__init__(message or f"stopped by {by}")

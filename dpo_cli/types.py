@@ -106,7 +106,7 @@ class TokenGroup:
     def only(
         self, members: Sequence[int], label: bool | None = None, margin: float | None = None
     ) -> TokenGroup:
-        """Give the group with some of its completions; their keys stay the same."""
+        """Return the group with some of its completions; their keys stay the same."""
         chosen = ([side[k] for k in members] for side in (self.completions, self.masks))
         completions, masks = (tuple(side) for side in chosen)
         return TokenGroup(self.prompt, completions, masks, self.source, label, margin)
@@ -122,7 +122,7 @@ class TokenGroup:
         return sum(len(self.prompt) + len(ids) for ids in self.completions)
 
     def public(self) -> TokenGroup:
-        """Give the group with each completion cut behind as many scored tokens as the one that has the fewest: what LD-DPO calls public."""
+        """Return the group with each completion cut behind as many scored tokens as the one that has the fewest: what LD-DPO calls public."""
         shortest = min(self.scored)
         ends = [int(np.flatnonzero(mask)[shortest - 1]) + 1 for mask in self.masks]
         completions = tuple(ids[:end] for ids, end in zip(self.completions, ends, strict=True))
@@ -130,7 +130,7 @@ class TokenGroup:
         return TokenGroup(self.prompt, completions, masks, self.source)
 
     def prompt_alone(self) -> TokenGroup | None:
-        """Give the prompt as the one completion of its first token; None for a prompt of one token."""
+        """Return the prompt as the one completion of its first token; None for a prompt of one token."""
         rest = self.prompt[1:]
         if not len(rest):
             return None

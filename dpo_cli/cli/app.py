@@ -208,7 +208,7 @@ def main() -> None:
     except Stopped as error:
         # A launcher asks its other workers too, one of which is on its way out already.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _tell(f"dpo: stopped[{error.code}] {error.told}" if error.told else "")
+        _tell(f"dpo: stopped[{error.code}] {error.message}" if error.message else "")
         sys.exit(error.code)
     finally:
         _flush()

@@ -30,7 +30,7 @@ def precompute_ref(
             if not session.runtime.is_main:
                 return
     except Stopped as stop:
-        stop.told = f"{stop.by}: what is committed is kept, and the same command goes on"
+        stop.message = f"{stop.by}: what is committed is kept, and the same command goes on"
         raise
     for line in done.lines():
         terminal.say(terminal.console(), line)

@@ -56,7 +56,7 @@ class Axis:
     """None with fewer than two prompts."""
 
     def figures(self) -> dict[str, float]:
-        """Give what there is by flat name: `log_ratio_margin`, `log_ratio_accuracy`, ..., `p_chosen`, `log_likelihood`, `brier`."""
+        """Return what there is by flat name: `log_ratio_margin`, `log_ratio_accuracy`, ..., `p_chosen`, `log_likelihood`, `brier`."""
         found: dict[str, float] = {} if self.calibration is None else asdict(self.calibration)
         for name, value in vars(self).items():
             if isinstance(value, Margin):
@@ -72,7 +72,7 @@ def axis(
     reference: np.ndarray | None,
     is_tie: np.ndarray,
 ) -> Axis:
-    """Give the figures of n pairs.
+    """Return the figures of n pairs.
 
     Args:
         margins: the method's own reward of chosen minus rejected, in its own units, (n,).
@@ -94,7 +94,7 @@ def axis(
 
 
 def calibrate(margins: np.ndarray, clusters: Sequence[str]) -> Calibration | None:
-    """Give what margins say of pairs, each judged by a slope that was fitted to other prompts' pairs; None with fewer than two prompts.
+    """Return what margins say of pairs, each judged by a slope that was fitted to other prompts' pairs; None with fewer than two prompts.
 
     Args:
         margins: reward of chosen minus rejected, (n,); their unit does not matter.
@@ -113,7 +113,7 @@ def calibrate(margins: np.ndarray, clusters: Sequence[str]) -> Calibration | Non
 
 
 def slope(margins: np.ndarray) -> float:
-    """Give the a >= 0 that maximises sum_i t ln sigma(a m_i) + (1 - t) ln sigma(-a m_i), t = (n + 1)/(n + 2).
+    """Return the a >= 0 that maximises sum_i t ln sigma(a m_i) + (1 - t) ln sigma(-a m_i), t = (n + 1)/(n + 2).
 
     Platt 1999's sigmoid without intercept, for a pair turned round has the opposite margin, and with his targets t, which keep the
     slope finite where all margins have the right sign. 0, which makes every pair a coin, where margins are wrong on average.
@@ -124,7 +124,7 @@ def slope(margins: np.ndarray) -> float:
     x, target = margins / scale, (len(margins) + 1) / (len(margins) + 2)
 
     def excess(a: float) -> float:
-        """Give the negative derivative, which rises from below 0 at a = 0 to above 0."""
+        """Return the negative derivative, which rises from below 0 at a = 0 to above 0."""
         return float(np.sum(x * (np.exp(_log_sigmoid(a * x)) - target)))
 
     low, high = 0.0, 1.0
@@ -141,6 +141,6 @@ def _log_sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _margin(values: np.ndarray, is_tie: np.ndarray | None = None) -> Margin:
-    """Give the difference between the even and the odd of (2n,) values."""
+    """Return the difference between the even and the odd of (2n,) values."""
     differences = values[0::2] - values[1::2]
     return Margin(float(differences.mean()), float(wins(differences, is_tie).mean()))

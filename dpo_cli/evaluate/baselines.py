@@ -26,7 +26,7 @@ class Baselines:
 
 
 def baselines(groups: Sequence[TokenGroup], reference: np.ndarray | None = None) -> Baselines:
-    """Give the shares of the trivial rules over pairs (K = 2, chosen first).
+    """Return the shares of the trivial rules over pairs (K = 2, chosen first).
 
     Args:
         groups: n pairs, n >= 1.
@@ -42,5 +42,5 @@ def baselines(groups: Sequence[TokenGroup], reference: np.ndarray | None = None)
 
 
 def first_wins(scores: np.ndarray) -> float:
-    """Give the share of (n, 2) rows whose first score is larger, ties half."""
+    """Return the share of (n, 2) rows whose first score is larger, ties half."""
     return float(wins(scores[:, 0] - scores[:, 1]).mean())

@@ -55,7 +55,7 @@ class Pair:
         return self.p_adjusted is not None and self.p_adjusted < 1 - LEVEL
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         found = dataclasses.asdict(self.found)
         return {"a": self.a, "b": self.b, **found, "p_adjusted": self.p_adjusted, "separable": self.separable}
 
@@ -85,7 +85,7 @@ class Comparison:
         return max(self.entries, key=lambda entry: entry.rows.correct.mean())
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "what": self.entries[0].what,
             "n": self.n,
@@ -163,13 +163,13 @@ def check_same(entries: Sequence[Entry]) -> None:
 
 def _other_rows(first: Entry, other: Entry) -> str:
     """Say how the rows of two entries differ."""
-    told = []
+    parts = []
     for one, two in ((other, first), (first, other)):
         alone = ~np.isin(one.rows.key, two.rows.key)
         if alone.any():
-            told.append(f"{alone.sum():,} only in {one.name} (first: {one.rows.source[alone][0]})")
+            parts.append(f"{alone.sum():,} only in {one.name} (first: {one.rows.source[alone][0]})")
     counts = f"{len(other.rows):,} rows, {first.name} has {len(first.rows):,}"
-    return f"other rows: {counts}; {'; '.join(told) or 'some stand there more often'}"
+    return f"other rows: {counts}; {'; '.join(parts) or 'some stand there more often'}"
 
 
 def _adjusted(found: Sequence[tuple[str, str, Difference]]) -> list[Pair]:

@@ -46,7 +46,7 @@ class Bin:
 
 
 def share(rows: PairRows) -> Share:
-    """Give the accuracy of rows with its interval over prompts."""
+    """Return the accuracy of rows with its interval over prompts."""
     if not len(rows):
         return Share(0, None, None)
     correct = rows.correct
@@ -54,14 +54,14 @@ def share(rows: PairRows) -> Share:
 
 
 def by_length(rows: PairRows) -> dict[str, Share]:
-    """Give the accuracy where the chosen completion is shorter than the rejected one, about as long (within 10%), longer."""
+    """Return the accuracy where the chosen completion is shorter than the rejected one, about as long (within 10%), longer."""
     ratio = rows.tokens[:, 0] / rows.tokens[:, 1]
     where = (ratio < 1 / SIMILAR, (ratio >= 1 / SIMILAR) & (ratio <= SIMILAR), ratio > SIMILAR)
     return {name: share(rows.take(which)) for name, which in zip(LENGTHS, where, strict=True)}
 
 
 def length_matched(rows: PairRows) -> Share:
-    """Give the accuracy if length told nothing: among pairs whose lengths differ equally much, both signs count the same.
+    """Return the accuracy if length said nothing: among pairs whose lengths differ equally much, both signs count the same.
 
     Pairs are binned by |ln(tokens chosen / tokens rejected)|; in each bin those with the longer chosen and those with the longer
     rejected answer get the same total weight, that of the smaller side twice. "Longer wins" has 0.5 here, whatever the data.
@@ -77,7 +77,7 @@ def length_matched(rows: PairRows) -> Share:
 
 
 def matching_weights(tokens: np.ndarray) -> np.ndarray:
-    """Give the weight of each pair in `length_matched`, (n,), from scored tokens, (n, 2)."""
+    """Return the weight of each pair in `length_matched`, (n,), from scored tokens, (n, 2)."""
     ratio = np.log(tokens[:, 0] / tokens[:, 1])
     weights = (ratio == 0).astype(np.float64)
     differ = np.flatnonzero(ratio)
@@ -95,7 +95,7 @@ def matching_weights(tokens: np.ndarray) -> np.ndarray:
 
 
 def reliability(rows: PairRows) -> list[Bin]:
-    """Give how often the model is right where it is so and so sure: P = sigma(|margin|), the Bradley-Terry probability of its choice."""
+    """Return how often the model is right where it is so and so sure: P = sigma(|margin|), the Bradley-Terry probability of its choice."""
     margin = np.where(rows.tie, 0.0, rows.margin)
     sure = 1 / (1 + np.exp(-np.abs(margin)))
     right = rows.correct
@@ -110,12 +110,12 @@ def reliability(rows: PairRows) -> list[Bin]:
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Give the expected calibration error: the mean over pairs of |right - confidence| of their bin   (Guo et al. 2017, arXiv:1706.04599)."""
+    """Return the expected calibration error: the mean over pairs of |right - confidence| of their bin   (Guo et al. 2017, arXiv:1706.04599)."""
     return sum(each.n * abs(each.right - each.confidence) for each in bins) / sum(each.n for each in bins)
 
 
 def baselines(rows: PairRows) -> dict[str, float | None]:
-    """Give the accuracies of rules that need no training, ties half; those of the reference are None without one."""
+    """Return the accuracies of rules that need no training, ties half; those of the reference are None without one."""
     longer = first_wins(rows.tokens)
     reference = rows.ref_logps if rows.has_reference else None
     return {
@@ -127,7 +127,7 @@ def baselines(rows: PairRows) -> dict[str, float | None]:
 
 
 def drift(rows: PairRows) -> dict[str, float] | None:
-    """Give the mean log-ratio of policy to reference, nats, summed and per token; None without a reference.
+    """Return the mean log-ratio of policy to reference, nats, summed and per token; None without a reference.
 
     On the data's answers, not on the model's own: no KL. Both may fall while the margin grows.
     """
@@ -144,7 +144,7 @@ def drift(rows: PairRows) -> dict[str, float] | None:
 
 
 def figures(rows: PairRows) -> dict[str, Any]:
-    """Give everything that can be said of n >= 1 rows, as plain values for JSON."""
+    """Return everything that can be said of n >= 1 rows, as plain values for JSON."""
     whole, bins, prompts = share(rows), reliability(rows), rows.prompt.tolist()
     totals = rows.logps.ravel() if rows.has_logps else None
     theirs = rows.ref_logps.ravel() if rows.has_reference else None

@@ -28,7 +28,7 @@ class Flips:
 
 
 def find_flips(first: np.ndarray, standing: np.ndarray) -> Flips:
-    """Give the share of turned labels and as many suspects: the pairs that stand lowest, if below zero.
+    """Return the share of turned labels and as many suspects: the pairs that stand lowest, if below zero.
 
     Args:
         first: each pair's margin before any gradient of its own, (n,), nan where it has none.
@@ -43,7 +43,7 @@ def find_flips(first: np.ndarray, standing: np.ndarray) -> Flips:
 
 
 def turned_share(margins: np.ndarray) -> float | None:
-    """Give the share e of turned labels that fits the signs of margins x, (n,), given their sizes; None where e = 0 fits as well.
+    """Return the share e of turned labels that fits the signs of margins x, (n,), given their sizes; None where e = 0 fits as well.
 
     P(x > 0 | |x|) = (1 - e) sigma(k |x|) + e sigma(-k |x|), by maximum likelihood in k and e: the model is right with the probability that
     Bradley and Terry give its margin, calibrated by k. Of the pairs it is surest of, e is then the share that it contradicts. Nothing is
@@ -58,7 +58,7 @@ def turned_share(margins: np.ndarray) -> float | None:
 
 
 def _fit(x: np.ndarray, turned: bool = True) -> tuple[float, float]:
-    """Give e and the deviance (twice the negative log-likelihood) of the best fit; e is 0 without `turned`."""
+    """Return e and the deviance (twice the negative log-likelihood) of the best fit; e is 0 without `turned`."""
     from scipy.optimize import minimize
 
     def deviance(at: np.ndarray) -> float:
@@ -72,5 +72,5 @@ def _fit(x: np.ndarray, turned: bool = True) -> tuple[float, float]:
 
 
 def _sigma(x: np.ndarray | float) -> np.ndarray:
-    """Give the logistic function."""
+    """Return the logistic function."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(x))))

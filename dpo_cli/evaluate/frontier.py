@@ -37,7 +37,7 @@ class Point:
 
 
 def points_of(asked: Sequence[Contest], verdicts: Sequence[Verdict], judge: str) -> list[Point]:
-    """Give the points of samples that a judge compared with the reference's: its win rate, and its mean score where it gives scores.
+    """Return the points of samples that a judge compared with the reference's: its win rate, and its mean score where it gives scores.
 
     Args:
         asked: the contests; those against the data's answers are no points.
@@ -82,7 +82,7 @@ def add_points(points: Sequence[Point], path: Path) -> None:
 
 
 def read_frontier(path: Path) -> list[Point]:
-    """Give the points of a `frontier.jsonl`; none where there is no such file, and lines that are no points are left out."""
+    """Return the points of a `frontier.jsonl`; none where there is no such file, and lines that are no points are left out."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -59,7 +59,7 @@ class Landscape:
     notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -83,7 +83,7 @@ def no_margin(method: Method, config: Any) -> str:
 
 
 def landscape(method: Method, config: Any, betas: Sequence[float] = ()) -> Landscape:
-    """Give loss and gradient over the margin, which chosen and rejected move apart by half of it each.
+    """Return loss and gradient over the margin, which chosen and rejected move apart by half of it each.
 
     Args:
         method: of pairs, with a margin (see `no_margin`).
@@ -111,7 +111,7 @@ def _curve(method: Method, config: Any, reach: float) -> Curve:
 
 
 def _measure(method: Method, config: Any, tokens: int = 1, shift: float = 0.0) -> Callable[[float], _Point]:
-    """Give the map from a margin to the loss of one pair: alone in its micro-batch, for some losses sort theirs.
+    """Return the map from a margin to the loss of one pair: alone in its micro-batch, for some losses sort theirs.
 
     `shift` moves both completions by so many nats, which a loss of the margin alone does not see.
     """
@@ -132,7 +132,7 @@ def _measure(method: Method, config: Any, tokens: int = 1, shift: float = 0.0) -
 
 
 def _is_per_token(method: Method, config: Any) -> bool:
-    """Tell whether one margin means less in longer answers."""
+    """Return whether one margin means less in longer answers."""
     return _measure(method, config)(0.5).by_rejected != _measure(method, config, tokens=4)(0.5).by_rejected
 
 
@@ -157,16 +157,16 @@ def _notes(method: Method, config: Any, reach: float) -> list[str]:
 
 
 def charts(found: Landscape) -> list[Chart]:
-    """Give the pictures: loss over margin, gradient over margin."""
-    told = []
+    """Return the pictures: loss over margin, gradient over margin."""
+    pictures = []
     for title, name in (("Loss", "loss"), ("Gradient of the loss", "gradient")):
         series = [Series(each.name, each.margin, getattr(each, name)) for each in found.curves]
-        told.append(Chart(title, found.unit, "", series, y_range=_shown(series, name == "loss")))
-    return told
+        pictures.append(Chart(title, found.unit, "", series, y_range=_shown(series, name == "loss")))
+    return pictures
 
 
 def _shown(series: Sequence[Series], is_loss: bool) -> Range | None:
-    """Give what the y axis spans where a curve leaves the picture; None where all fit."""
+    """Return what the y axis spans where a curve leaves the picture; None where all fit."""
     most = STEEP * max(abs(each.y[HALF]) + is_loss for each in series)
     values = [y for each in series for y in each.y]
     if most == 0 or max(map(abs, values)) <= most:

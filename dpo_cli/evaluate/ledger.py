@@ -84,7 +84,7 @@ class Ledger:
         return np.array([max(margins, default=np.nan) for margins in met])
 
     def figures(self) -> dict[str, Any]:
-        """Give the whole in figures, for JSON."""
+        """Return the whole in figures, for JSON."""
         suspected = self.flips.suspected
         return {
             "pairs": len(self),
@@ -107,7 +107,7 @@ class Ledger:
         }
 
     def order(self, by: np.ndarray, among: np.ndarray) -> list[int]:
-        """Give the numbers of the pairs in `among`, (n,) bool, the largest value of `by` first."""
+        """Return the numbers of the pairs in `among`, (n,) bool, the largest value of `by` first."""
         return [int(at) for at in np.argsort(-by, kind="stable") if among[at]]
 
     def _top(self, by: np.ndarray, n: int, among: np.ndarray) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ class Ledger:
 def ledger_of(
     keys: Sequence[str], sources: Sequence[str], visits: Mapping[int, list[Visit]], margins: np.ndarray
 ) -> Ledger:
-    """Give the ledger of an epoch's examples; a pair that stands in it several times is one pair with all visits.
+    """Return the ledger of an epoch's examples; a pair that stands in it several times is one pair with all visits.
 
     Args:
         keys: of each example, (n,).
@@ -153,7 +153,7 @@ def ledger_of(
 
 
 def read_visits(path: Path) -> dict[int, list[Visit]]:
-    """Give the visits to each example from the lines of `visits.jsonl`.
+    """Return the visits to each example from the lines of `visits.jsonl`.
 
     A resumed run repeats the steps after its checkpoint: the later line counts. What a crash cut short is left out.
     """
@@ -240,7 +240,7 @@ def read_ledger(folder: Path) -> Ledger:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Give the mean of what is a number; a visit in a step that was left out (`train.skip_nonfinite`) may say nothing."""
+    """Return the mean of what is a number; a visit in a step that was left out (`train.skip_nonfinite`) may say nothing."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else float("nan")
 

@@ -51,7 +51,7 @@ def models_differ(a: np.ndarray, b: np.ndarray, clusters: Sequence[str]) -> Diff
 
 
 def sign_flip_p(sums: np.ndarray) -> float:
-    """Give the two-sided p-value of (P,) paired differences: how often random signs give a sum as far from 0."""
+    """Return the two-sided p-value of (P,) paired differences: how often random signs give a sum as far from 0."""
     from scipy.stats import permutation_test
 
     moved = sums[sums != 0]  # a prompt without a difference stays where it is under every swap
@@ -109,7 +109,7 @@ def recipes_differ(a: np.ndarray, b: np.ndarray, clusters: Sequence[str]) -> Dif
 
 
 def _drawn(sums: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
-    """Give the difference of two recipes in each of the bootstrap's draws, (RESAMPLES,).
+    """Return the difference of two recipes in each of the bootstrap's draws, (RESAMPLES,).
 
     Args:
         sums: of each recipe, summed over each prompt's rows, (seeds, P).
@@ -132,7 +132,7 @@ def _drawn(sums: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
 
 
 def _interaction(sums: np.ndarray, counts: np.ndarray) -> float:
-    """Give the variance of the mean over seeds that comes from what seeds do to single prompts, apart from their own level.
+    """Return the variance of the mean over seeds that comes from what seeds do to single prompts, apart from their own level.
 
     Args:
         sums: summed over each prompt's rows, (seeds, P).
@@ -145,7 +145,7 @@ def _interaction(sums: np.ndarray, counts: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Give Holm's adjusted p-values, in the order given: below 0.05 all at once with 5% risk of any false one.
+    """Return Holm's adjusted p-values, in the order given: below 0.05 all at once with 5% risk of any false one.
 
     Holm 1979: the k-th smallest of m times m - k + 1, never below the one before, at most 1.
     """

@@ -41,7 +41,7 @@ class Evaluation:
     """What each pair counts in the accuracy, (n,); None where the rows are no pairs."""
 
     def as_metrics(self) -> dict[str, float]:
-        """Give full metric names and values for the sinks."""
+        """Return full metric names and values for the sinks."""
         values = {f"eval/{name}": value for name, value in self.metrics.items()}
         values["eval/loss"] = self.loss
         values |= {f"eval/axis/{name}": value for name, value in self.axis.figures().items()}
@@ -55,7 +55,7 @@ class Evaluation:
         return values
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures that `status.json` holds."""
+        """Return the figures that `status.json` holds."""
         return {
             "accuracy": self.accuracy,
             "ci": None if self.ci is None else list(self.ci),
@@ -79,7 +79,7 @@ def evaluate_pairs(
     config: Any,
     tie_nats: float = 0.0,
 ) -> Evaluation:
-    """Give the figures of held-out pairs, every pair counted once.
+    """Return the figures of held-out pairs, every pair counted once.
 
     Args:
         groups: n pairs, chosen first.
@@ -113,7 +113,7 @@ def evaluate_pairs(
 def judged(
     scored: LogProbs, reference: LogProbs | None, method: Method, config: Any, tie_nats: float
 ) -> tuple[float, dict[str, Tensor]]:
-    """Give a method's loss and its metrics on pairs; one that eats no pairs gets of each what it would train on.
+    """Return a method's loss and its metrics on pairs; one that eats no pairs gets of each what it would train on.
 
     A pair's `rewards/accuracies` is 1, 0 or, for a tie within `tie_nats`, 1/2: see `methods._base.wins`.
     """

@@ -13,11 +13,11 @@ MOST_ROWS = 24
 
 
 def pictures_of(found: Comparison) -> list[Picture]:
-    """Give the pictures of a comparison, the most important first."""
-    told: list[Picture] = [_accuracies(found)]
-    told += _differences("Recipes against each other", found.recipe_pairs)
-    told += _differences("Models against each other", found.pairs)
-    return told + _frontiers(found) + _moved(found)
+    """Return the pictures of a comparison, the most important first."""
+    pictures: list[Picture] = [_accuracies(found)]
+    pictures += _differences("Recipes against each other", found.recipe_pairs)
+    pictures += _differences("Models against each other", found.pairs)
+    return pictures + _frontiers(found) + _moved(found)
 
 
 def _accuracies(found: Comparison) -> Intervals:
@@ -34,7 +34,7 @@ def _accuracies(found: Comparison) -> Intervals:
 
 
 def _differences(title: str, pairs: Sequence[Pair]) -> list[Picture]:
-    """Give the differences with their intervals; one that holds 0 says nothing."""
+    """Return the differences with their intervals; one that holds 0 says nothing."""
     if not pairs:
         return []
     rows = [
@@ -47,7 +47,7 @@ def _differences(title: str, pairs: Sequence[Pair]) -> list[Picture]:
 
 
 def _frontiers(found: Comparison) -> list[Picture]:
-    """Give reward against KL, a picture for each judge; none where nobody sampled and judged."""
+    """Return reward against KL, a picture for each judge; none where nobody sampled and judged."""
     names = dict.fromkeys(point.what for entry in found.entries for point in entry.frontier)
     return [
         Chart(
@@ -71,7 +71,7 @@ def _frontiers(found: Comparison) -> list[Picture]:
 
 
 def _moved(found: Comparison) -> list[Picture]:
-    """Give accuracy against the log-ratio on the data's answers, where all models have a reference."""
+    """Return accuracy against the log-ratio on the data's answers, where all models have a reference."""
     moved = [(entry, drift(entry.rows), share(entry.rows)) for entry in found.entries]
     series = [
         Series(entry.name, [far["chosen"]], [each.accuracy], [each.ci], "dots")

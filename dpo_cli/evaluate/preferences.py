@@ -32,7 +32,7 @@ class Group:
 
 
 def groups_of(rows: Sequence[Row]) -> tuple[list[Group], Counter[str]]:
-    """Give the prompts with two answers or more that differ, and a count of what was left out by its reason."""
+    """Return the prompts with two answers or more that differ, and a count of what was left out by its reason."""
     left_out: Counter[str] = Counter()
     by_prompt: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
@@ -50,7 +50,7 @@ def groups_of(rows: Sequence[Row]) -> tuple[list[Group], Counter[str]]:
 
 
 def ratings(group: Group, verdicts: Sequence[Verdict]) -> list[Rated]:
-    """Give the rating of each answer that has one: the judge's score, or else its share of wins over the prompt's other answers.
+    """Return the rating of each answer that has one: the judge's score, or else its share of wins over the prompt's other answers.
 
     A share of wins with a verdict missing would compare answers by other rivals: such an answer has none.
 
@@ -74,7 +74,7 @@ def ratings(group: Group, verdicts: Sequence[Verdict]) -> list[Rated]:
 def pairs_of(
     rated: Sequence[Rated], take: Take, min_gap: float
 ) -> tuple[list[tuple[Rated, Rated]], Counter[str]]:
-    """Give (better, worse) of a prompt's rated answers, and a count of the pairs left out by their reason.
+    """Return (better, worse) of a prompt's rated answers, and a count of the pairs left out by their reason.
 
     Args:
         rated: two or more.
@@ -94,20 +94,20 @@ def pairs_of(
 
 
 def preference(better: Rated, worse: Rated, judge: str, digest: str) -> dict[str, Any]:
-    """Give a pair as a row to train on, with where it comes from."""
+    """Return a pair as a row to train on, with where it comes from."""
     row = better[1]
     sides = {"chosen": better, "rejected": worse}
     is_text = isinstance(row["prompt"], str)
-    told: dict[str, Any] = {
+    row_out: dict[str, Any] = {
         name: row[name] for name in ("prompt", "tools", "chat_template_kwargs") if name in row
     }
     for side, (_, own) in sides.items():
         text = own["policy"]["text"]
-        told[side] = text if is_text else [{"role": "assistant", "content": text}]
+        row_out[side] = text if is_text else [{"role": "assistant", "content": text}]
     for side, (score, _) in sides.items():
-        told[f"score_{side}"] = score
+        row_out[f"score_{side}"] = score
     for name in ("temperature", "k"):
         for side, (_, own) in sides.items():
-            told[f"{name}_{side}"] = own[name]
+            row_out[f"{name}_{side}"] = own[name]
     about = {"model": row["policy"]["model"], "model_digest": row["policy"]["digest"], "seed": row["seed"]}
-    return {**told, **about, "judge": judge, "judge_digest": digest}
+    return {**row_out, **about, "judge": judge, "judge_digest": digest}

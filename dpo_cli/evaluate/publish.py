@@ -49,8 +49,8 @@ def publish(found: Comparison, folder: Path) -> tuple[list[str], str]:
 def _facts(found: Comparison) -> dict[str, Any]:
     n_costs = len(COSTS)
     table = cells(found)
-    told = verdicts(found)
-    more = len(told) - MOST_VERDICTS
+    lines = verdicts(found)
+    more = len(lines) - MOST_VERDICTS
     return {
         "title": f"{len(found.entries)} models on the same {found.n:,} pairs",
         "what": found.entries[0].what,
@@ -62,7 +62,7 @@ def _facts(found: Comparison) -> dict[str, Any]:
         "costs": [[row[0], *row[-n_costs:]] for row in table]
         if any(entry.cost for entry in found.entries)
         else [],
-        "verdicts": told[:MOST_VERDICTS],
+        "verdicts": lines[:MOST_VERDICTS],
         "verdicts_note": f"{more:,} more in compare.json" if more > 0 else "",
         "names": [entry.name for entry in found.entries if entry.recipe is not None],
         "diff": {
@@ -74,7 +74,7 @@ def _facts(found: Comparison) -> dict[str, Any]:
 
 
 def _answer(found: Comparison) -> str:
-    """Say of two recipes whether one is better, else which model is the best and from which it cannot be told apart, in one sentence."""
+    """Say of two recipes whether one is better, else which model is the best and from which it cannot be separated, in one sentence."""
     if len(found.recipe_pairs) == 1 and found.recipe_pairs[0].p_adjusted is not None:
         return _of_recipes(found.recipe_pairs[0])
     best = found.best.name
@@ -85,7 +85,7 @@ def _answer(found: Comparison) -> str:
         return f"{accuracy}, and separable from {'the other' if len(against) == 1 else 'all others'}."
     names = ", ".join(alike[:5]) + (f" and {len(alike) - 5} more" if len(alike) > 5 else "")
     rest = "" if len(alike) == len(against) else "; from the others it can"
-    return f"{accuracy}, but cannot be told apart from {names} on so many rows{rest}."
+    return f"{accuracy}, but cannot be separated from {names} on so many rows{rest}."
 
 
 def _of_recipes(pair: Pair) -> str:

@@ -69,11 +69,11 @@ class PairRows:
         return not np.isnan(self.logps).any()
 
     def take(self, which: np.ndarray) -> PairRows:
-        """Give some of the rows, by index or mask, in that order."""
+        """Return some of the rows, by index or mask, in that order."""
         return PairRows(*(getattr(self, field.name)[which] for field in fields(self)))
 
     def aligned(self, keys: Sequence[str]) -> PairRows:
-        """Give the rows in the order of `keys`, sorted; a row that stands several times keeps its order among its likes."""
+        """Return the rows in the order of `keys`, sorted; a row that stands several times keeps its order among its likes."""
         rows = self.take(np.argsort(self.key, kind="stable"))
         assert rows.key.tolist() == list(keys), "aligned takes the same rows"
         return rows

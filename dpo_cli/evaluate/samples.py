@@ -28,7 +28,7 @@ _SAID = {"text", "tokens", "model", "digest"}
 
 
 def read_samples(path: Path) -> list[Row]:
-    """Give the rows of a file of samples; none where there is no file.
+    """Return the rows of a file of samples; none where there is no file.
 
     Raises:
         DataError: lines that are no samples: all of them.
@@ -40,8 +40,8 @@ def read_samples(path: Path) -> list[Row]:
         if missing := sorted(_KEYS - row.values.keys()):
             problems.add(row.place, f"no sample of `dpo sample`: {', '.join(missing)} missing")
         elif wrong := [role for role in ROLES if not _is_said(row.values[role])]:
-            told = f"{' and '.join(wrong)} no answer: null, or {', '.join(sorted(_SAID))}"
-            problems.add(row.place, f"no sample of `dpo sample`: {told}")
+            what = f"{' and '.join(wrong)} no answer: null, or {', '.join(sorted(_SAID))}"
+            problems.add(row.place, f"no sample of `dpo sample`: {what}")
         rows.append(dict(row.values))
     problems.raise_any()
     return rows
@@ -52,7 +52,7 @@ def _is_said(value: Any) -> bool:
 
 
 def samples_of(path: Path) -> list[Row]:
-    """Give the rows of a file that has to be there.
+    """Return the rows of a file that has to be there.
 
     Raises:
         DataError: no such file, no rows, or lines that are no samples.
@@ -78,20 +78,20 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def repetition(ids: Sequence[int]) -> float:
-    """Give the share of an answer's 4-grams of tokens that stand in it before; 0 for one of fewer than 4 tokens."""
+    """Return the share of an answer's 4-grams of tokens that stand in it before; 0 for one of fewer than 4 tokens."""
     grams = [tuple(ids[i : i + NGRAM]) for i in range(len(ids) - NGRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Give what can be said of each model at each temperature, as plain values for JSON; intervals are 95%, over prompts."""
-    told = []
+    """Return what can be said of each model at each temperature, as plain values for JSON; intervals are 95%, over prompts."""
+    found = []
     for temperature in sorted({row["temperature"] for row in rows}):
         for role in ROLES:
             here = [row for row in rows if row["temperature"] == temperature and row[role] is not None]
             if here:
-                told.append({"role": role, "temperature": temperature, **_figures(here, role)})
-    return told
+                found.append({"role": role, "temperature": temperature, **_figures(here, role)})
+    return found
 
 
 def _figures(rows: Sequence[Row], role: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _figures(rows: Sequence[Row], role: str) -> dict[str, Any]:
 
 
 def log_ratio(ratio: np.ndarray, tokens: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:
-    """Give the mean log pi(y|x)/pi_ref(y|x) of the policy's own answers, nats: per answer, and per token of them all.
+    """Return the mean log pi(y|x)/pi_ref(y|x) of the policy's own answers, nats: per answer, and per token of them all.
 
     Of answers drawn at temperature 1 it is the plain (k1) estimate of KL(pi || pi_ref) over the first `max_new_tokens` tokens: unbiased, and below
     0 by chance where both are nearly alike. At other temperatures another distribution was drawn from, and it estimates no KL.

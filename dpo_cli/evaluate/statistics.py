@@ -16,7 +16,7 @@ Interval = tuple[float, float]
 def accuracy_interval(
     correct: np.ndarray, clusters: Sequence[str], weights: np.ndarray | None = None
 ) -> Interval | None:
-    """Give the 95% interval of a share: a bootstrap over prompts.
+    """Return the 95% interval of a share: a bootstrap over prompts.
 
     Where every prompt has the same share (all right, say) the bootstrap has no width; then it is Wilson's
     interval with as many trials as prompts.
@@ -38,7 +38,7 @@ def accuracy_interval(
 def mean_interval(
     values: np.ndarray, clusters: Sequence[str], weights: np.ndarray | None = None
 ) -> Interval | None:
-    """Give the 95% percentile bootstrap interval, over prompts, of the mean of (n,) values.
+    """Return the 95% percentile bootstrap interval, over prompts, of the mean of (n,) values.
 
     None with fewer than two prompts.
 
@@ -75,9 +75,9 @@ def mean_interval(
 
 
 def auc_interval(values: np.ndarray, wanted: np.ndarray, clusters: Sequence[str]) -> Interval | None:
-    """Give the 95% percentile bootstrap interval, over prompts, of the AUC (see `metrics.rank.auc`).
+    """Return the 95% percentile bootstrap interval, over prompts, of the AUC (see `metrics.rank.auc`).
 
-    Where every draw gives the same (all told apart, say) it is Wilson's interval with as many trials as the rarer kind has rows.
+    Where every draw gives the same (all separated, say) it is Wilson's interval with as many trials as the rarer kind has rows.
 
     Args:
         values: (n,).
@@ -105,7 +105,7 @@ def auc_interval(values: np.ndarray, wanted: np.ndarray, clusters: Sequence[str]
 
 
 def _wilson(share: float, trials: int) -> Interval:
-    """Give Wilson's interval of a share, which ties may make one of no whole number of trials."""
+    """Return Wilson's interval of a share, which ties may make one of no whole number of trials."""
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     reach = z / (1 + z**2 / trials) * (share * (1 - share) / trials + (z / (2 * trials)) ** 2) ** 0.5

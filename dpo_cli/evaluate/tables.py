@@ -17,7 +17,7 @@ COSTS = {
 }
 """What a run took, and how a table's head says it."""
 MOST_ALIKE = 6
-"""Pairs of models that cannot be told apart, up to which each has a line."""
+"""Pairs of models that cannot be separated, up to which each has a line."""
 _LATEX = {
     "_": r"\_",
     "%": r"\%",
@@ -31,12 +31,12 @@ _LATEX = {
 
 
 def heads() -> list[str]:
-    """Give the heads of the table of runs."""
+    """Return the heads of the table of runs."""
     return ["run", "accuracy", "95% interval", "against the best", "margin", "drift", *COSTS.values()]
 
 
 def cells(found: Comparison) -> list[list[str]]:
-    """Give the table of runs, the best first: a row of cells for each."""
+    """Return the table of runs, the best first: a row of cells for each."""
     facts = sorted(found.as_dict()["runs"], key=lambda run: -run["accuracy"])
     return [
         [
@@ -72,14 +72,14 @@ def _against(found: Comparison, name: str) -> str:
 
 
 def verdicts(found: Comparison) -> list[str]:
-    """Say which can be told apart on these rows, recipes first, then models: of many pairs of models that cannot be, one line."""
+    """Say which can be separated on these rows, recipes first, then models: of many pairs of models that cannot be, one line."""
     recipes = [f"recipes  {_verdict(pair, found, len(found.recipe_pairs))}" for pair in found.recipe_pairs]
     alike = [pair for pair in found.pairs if not pair.separable and pair.p_adjusted is not None]
     folded = alike if len(alike) > MOST_ALIKE else []
-    told = [
+    others = [
         f"models   {_verdict(pair, found, len(found.pairs))}" for pair in found.pairs if pair not in folded
     ]
-    return [*recipes, *told, *([f"models   {_folded(folded, found)}"] if folded else [])]
+    return [*recipes, *others, *([f"models   {_folded(folded, found)}"] if folded else [])]
 
 
 def _folded(alike: Sequence[Pair], found: Comparison) -> str:
@@ -107,7 +107,7 @@ def _verdict(pair: Pair, found: Comparison, n_pairs: int) -> str:
 
 
 def recipe_lines(found: Comparison) -> list[str]:
-    """Give the keys in which the runs' recipes differ, a line each."""
+    """Return the keys in which the runs' recipes differ, a line each."""
     names = [entry.name for entry in found.entries if entry.recipe is not None]
     return [
         f"{key}: {' | '.join(str(values[name]) for name in names)}"
@@ -116,7 +116,7 @@ def recipe_lines(found: Comparison) -> list[str]:
 
 
 def as_csv(found: Comparison) -> str:
-    """Give the table of runs as CSV, numbers unrounded."""
+    """Return the table of runs as CSV, numbers unrounded."""
     text = io.StringIO()
     runs: list[dict[str, Any]] = found.as_dict()["runs"]
     names = ["name", "accuracy", "ci_low", "ci_high", "ties", "margin", "ece", *COSTS]
@@ -129,7 +129,7 @@ def as_csv(found: Comparison) -> str:
 
 
 def as_latex(found: Comparison) -> str:
-    """Give the table of runs as a LaTeX tabular (booktabs)."""
+    """Return the table of runs as a LaTeX tabular (booktabs)."""
     lines = [rf"\begin{{tabular}}{{l{'r' * (len(heads()) - 1)}}}", r"\toprule", _row(heads()), r"\midrule"]
     return "\n".join([*lines, *map(_row, cells(found)), r"\bottomrule", r"\end{tabular}"]) + "\n"
 

@@ -20,7 +20,7 @@ def evaluate_unpaired(
     method: Method,
     config: Any,
 ) -> Evaluation:
-    """Give the figures of held-out completions, each counted once.
+    """Return the figures of held-out completions, each counted once.
 
     Args:
         groups: n groups of one completion, all with labels or none.

@@ -27,7 +27,7 @@ class Contest:
 
 
 def contests(rows: Sequence[Row]) -> list[Contest]:
-    """Give all that can be asked of samples: the policy's answer to each prompt against its reference's and the data's."""
+    """Return all that can be asked of samples: the policy's answer to each prompt against its reference's and the data's."""
     found = []
     for row in rows:
         beside: dict[Against, str | None] = {
@@ -41,10 +41,10 @@ def contests(rows: Sequence[Row]) -> list[Contest]:
 
 
 def figures(asked: Sequence[Contest], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Give the win rates by opponent and temperature, as plain values for JSON.
+    """Return the win rates by opponent and temperature, as plain values for JSON.
 
     A tie counts half, and so does a judge's mean over two orders; the interval is 95%, over prompts. What has no verdict counts nowhere,
-    and is told with its reasons.
+    and is reported with its reasons.
 
     Args:
         asked: the contests.
@@ -81,7 +81,7 @@ def _share(both: Sequence[tuple[Contest, Verdict]]) -> dict[str, Any]:
 def rows_of(
     asked: Sequence[Contest], verdicts: Sequence[Verdict], judge: str, digest: str
 ) -> list[dict[str, Any]]:
-    """Give a line for each contest: which draw, against whom, and what the judge said."""
+    """Return a line for each contest: which draw, against whom, and what the judge said."""
     return [
         {
             **{name: contest.row[name] for name in ("prompt_key", "temperature", "k")},

@@ -35,7 +35,7 @@ def allow(packages: Iterable[str]) -> None:
 
 
 def get(name: str) -> Method:
-    """Give the method of that name; only its own file is imported.
+    """Return the method of that name; only its own file is imported.
 
     Raises:
         RecipeError: no such method, not allowed, or a module without one.
@@ -53,7 +53,7 @@ def get(name: str) -> Method:
 
 
 def source_digest(name: str) -> str:
-    """Give the digest of a plugin's file; empty for a method of this package, whose version says as much."""
+    """Return the digest of a plugin's file; empty for a method of this package, whose version says as much."""
     if name in names():
         return ""
     _imported(name)

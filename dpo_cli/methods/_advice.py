@@ -71,9 +71,9 @@ def advise(rows: Rows, config: Any, need: Need | None = None, free: int = 0) -> 
         need: what training holds in memory; None where the model's size is not known.
         free: bytes of memory at hand.
     """
-    told = _very_few(rows) + _methods(rows, config if isinstance(config, IPOConfig) else IPOConfig())
+    text = _very_few(rows) + _methods(rows, config if isinstance(config, IPOConfig) else IPOConfig())
     last = [] if need is None else _memory(need, free)
-    return [*told[: MOST_LINES - len(last)], *last]
+    return [*text[: MOST_LINES - len(last)], *last]
 
 
 def _very_few(rows: Rows) -> list[Advice]:
@@ -115,15 +115,15 @@ def _pairs(rows: Rows, ipo: IPOConfig) -> list[Advice]:
 
 
 def _target(rows: Rows, ipo: IPOConfig) -> tuple[bool, str]:
-    """Say whether a policy that still writes text can reach IPO's target, and what the target is."""
+    """Return whether a policy that still writes text can reach IPO's target, and what the target is."""
     tokens = 1.0 if ipo.length_normalize else rows.tokens
     gap = target(ipo) / tokens
     nats = f"{target(ipo):.3g} nats (1 / (2 beta), beta {ipo.beta:g})"
-    told = f"{nats} per token" if ipo.length_normalize else f"{nats}, {gap:.2g} per token of these answers"
+    text = f"{nats} per token" if ipo.length_normalize else f"{nats}, {gap:.2g} per token of these answers"
     if gap <= FURTHEST_GAP:
-        return True, f"{told}, within reach"
+        return True, f"{text}, within reach"
     better = f"method.beta={1 / (2 * REACHED_GAP * tokens):.2g}"
-    return False, f"{told}, out of reach; {better} asks for {REACHED_GAP:g}, which runs do reach"
+    return False, f"{text}, out of reach; {better} asks for {REACHED_GAP:g}, which runs do reach"
 
 
 def _labels(rows: Rows) -> list[Advice]:
@@ -183,13 +183,13 @@ def _memory(need: Need, free: int) -> list[Advice]:
     if free >= need.with_room:
         return []
     fits = free >= need.n_bytes
-    told = f"{'tight' if fits else 'too little'}: {gib(need.n_bytes)} before activations, {gib(free)} free"
+    text = f"{'tight' if fits else 'too little'}: {gib(need.n_bytes)} before activations, {gib(free)} free"
     if need.is_reference_live:
         return [
-            Advice("memory", fits, f"{told}. reference.source=cache takes {gib(need.reference_bytes)} less")
+            Advice("memory", fits, f"{text}. reference.source=cache takes {gib(need.reference_bytes)} less")
         ]
     if need.adapter_rank is not None:
-        return [Advice("memory", fits, f"{told}. A smaller model would help, a smaller rank hardly")]
+        return [Advice("memory", fits, f"{text}. A smaller model would help, a smaller rank hardly")]
     lora = gib(replace(need, adapter_rank=16).n_bytes)
     why = f"model.adapter={{rank: 16}} takes {lora}; SimPO and ORPO save nothing: with the reference in the store DPO holds one model too"
-    return [Advice("memory", fits, f"{told}. {why}")]
+    return [Advice("memory", fits, f"{text}. {why}")]

@@ -62,7 +62,7 @@ class Method:
     """Whether it trains a scalar head on each row's last token in place of the language model's: a reward model. `policy.total` is its score."""
 
     def diet(self, config: Any) -> Diet:
-        """Give what the method eats with these knobs."""
+        """Return what the method eats with these knobs."""
         asked = (self.mismatched(config), self.last_turn(config), self.trains_head, self.margins(config))
         return Diet(self.data, *asked)
 
@@ -71,7 +71,7 @@ class StepContext(Protocol):
     """What `prepare` may ask of a step."""
 
     def mean_mismatched_log_ratio(self) -> Tensor:
-        """Give the mean over the step's examples, on all ranks, of log pi - log pi_ref of their prompt with another
+        """Return the mean over the step's examples, on all ranks, of log pi - log pi_ref of their prompt with another
         prompt's completion: nats, (), without gradient.
         """
 
@@ -82,7 +82,7 @@ def pairs(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def wins(differences: Values, is_tie: Values | None = None) -> Values:
-    """Give what each pair counts in an accuracy: 1 where the chosen side is ahead, 0 where it is behind, 1/2 for a tie.
+    """Return what each pair counts in an accuracy: 1 where the chosen side is ahead, 0 where it is behind, 1/2 for a tie.
 
     The one definition behind every accuracy, interval and baseline here, in training, evaluation and reports. A tie is half right, as in an
     AUC (Mann and Whitney 1947) and in win rates: a model that cannot tell two answers apart is a coin. TRL and RewardBench compare by `>`, so
@@ -115,13 +115,13 @@ def ties(margins: Tensor, policy: LogProbs, reference: LogProbs | None, tie_nats
 def with_ties(
     metrics: dict[str, Tensor], policy: LogProbs, reference: LogProbs | None, tie_nats: float
 ) -> dict[str, Tensor]:
-    """Give a method's metrics of pairs with `rewards/accuracies` by `wins`, where it knows of ties by arithmetic; arguments as of `ties`."""
+    """Return a method's metrics of pairs with `rewards/accuracies` by `wins`, where it knows of ties by arithmetic; arguments as of `ties`."""
     margins = metrics["rewards/margins"]
     return {**metrics, "rewards/accuracies": wins(margins, ties(margins, policy, reference, tie_nats))}
 
 
 def mean_loss(out: LossOutput, scored: LogProbs, completions: int = 2) -> Tensor:
-    """Give the loss of these groups alone, (): each term's mean over its own unit (groups, or tokens of their first completions).
+    """Return the loss of these groups alone, (): each term's mean over its own unit (groups, or tokens of their first completions).
 
     Args:
         out: what the method made of them.
@@ -138,7 +138,7 @@ def mean_loss(out: LossOutput, scored: LogProbs, completions: int = 2) -> Tensor
 
 
 def reward_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> dict[str, Tensor]:
-    """Give TRL's reward and log-prob metrics per pair, each (B,); `logps/*` are sums over completion tokens."""
+    """Return TRL's reward and log-prob metrics per pair, each (B,); `logps/*` are sums over completion tokens."""
     chosen_logps, rejected_logps = pairs(policy.total.detach())
     chosen_tokens, rejected_tokens = pairs(policy.tokens)
     return {
@@ -151,7 +151,7 @@ def reward_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> dict[s
 
 
 def preference_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> dict[str, Tensor]:
-    """Give rewards and lengths per pair, each (B,); in `rewards/accuracies` a tie counts half, as `wins` has it."""
+    """Return rewards and lengths per pair, each (B,); in `rewards/accuracies` a tie counts half, as `wins` has it."""
     chosen, rejected = chosen.detach(), rejected.detach()
     chosen_tokens, rejected_tokens = pairs(policy.tokens)
     return {
@@ -165,7 +165,7 @@ def preference_metrics(chosen: Tensor, rejected: Tensor, policy: LogProbs) -> di
 
 
 def annotated(scored: LogProbs, groups: Sequence[TokenGroup]) -> LogProbs:
-    """Give log-probs with what the data say of their groups: sizes where they are no pairs, labels, or margins, where there are some."""
+    """Return log-probs with what the data say of their groups: sizes where they are no pairs, labels, or margins, where there are some."""
     import torch
 
     device = scored.total.device

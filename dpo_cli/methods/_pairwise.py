@@ -76,7 +76,7 @@ class PairLoss:
 
 
 def log_sigmoid(x: Tensor) -> Tensor:
-    """Give ln sigma(x) without overflow."""
+    """Return ln sigma(x) without overflow."""
     import torch.nn.functional as F
 
     return F.logsigmoid(x)

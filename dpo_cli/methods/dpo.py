@@ -49,7 +49,7 @@ class DPOConfig:
 
 
 def dpo_loss(policy: LogProbs, reference: LogProbs | None, config: DPOConfig) -> LossOutput:
-    """Give one term a loss of `config.loss`; by default -ln sigma(beta h), h = (log pi/pi_ref)(y_w) - (log pi/pi_ref)(y_l)   (eq. 7).
+    """Return one term a loss of `config.loss`; by default -ln sigma(beta h), h = (log pi/pi_ref)(y_w) - (log pi/pi_ref)(y_l)   (eq. 7).
 
     Args:
         policy: log-probs of chosen, rejected, chosen, ..., nats, (2B,), with gradient.
@@ -78,7 +78,7 @@ def dpo_loss(policy: LogProbs, reference: LogProbs | None, config: DPOConfig) ->
 
 
 def desensitised(values: LogProbs, config: DPOConfig) -> LogProbs:
-    """Give sums in which the tokens beyond the shorter completion's number count `ld_alpha`   (Liu et al. 2024, LD-DPO, arXiv:2409.06411, eq. 10)."""
+    """Return sums in which tokens beyond the shorter completion's number count `ld_alpha`   (Liu et al. 2024, LD-DPO, arXiv:2409.06411, eq. 10)."""
     if config.ld_alpha is None:
         return values
     assert values.public is not None, "the scorer gives what `wants` asks for"
@@ -86,7 +86,7 @@ def desensitised(values: LogProbs, config: DPOConfig) -> LogProbs:
 
 
 def on_policy(policy: LogProbs) -> Tensor | float:
-    """Give each pair's weight c(y_w) c(y_l), c(y) = exp mean_t [ln p(y_t) - ln sum_v p(v)^2], (B,), without gradient.
+    """Return each pair's weight c(y_w) c(y_l), c(y) = exp mean_t [ln p(y_t) - ln sum_v p(v)^2], (B,), without gradient.
 
     Zhou et al. 2024, WPO, arXiv:2406.11827, section 3.2. 1 where nothing is known of it: an evaluation judges all pairs alike.
     """
@@ -97,13 +97,13 @@ def on_policy(policy: LogProbs) -> Tensor | float:
 
 
 def wants(config: DPOConfig) -> frozenset[Want]:
-    """Give what LD-DPO and WPO read beside sums."""
+    """Return what LD-DPO and WPO read beside sums."""
     asked: set[Want] = {"public"} if config.ld_alpha is not None else set()
     return frozenset(asked | ({"confidence"} if config.wpo else set()))
 
 
 def pair_values(policy: LogProbs, reference: LogProbs, config: DPOConfig) -> PairValues:
-    """Give what the losses read, from (2B,) log-probs in group order."""
+    """Return what the losses read, from (2B,) log-probs in group order."""
     log_ratio = policy.total - reference.total
     score = SCORES[config.f_divergence](log_ratio, config.alpha)
     chosen, rejected = pairs(config.beta * log_ratio)
@@ -126,12 +126,12 @@ def pair_values(policy: LogProbs, reference: LogProbs, config: DPOConfig) -> Pai
 
 
 def weights(config: DPOConfig) -> dict[LossName, float]:
-    """Give the weight of each loss of the mix; a single loss has weight 1."""
+    """Return the weight of each loss of the mix; a single loss has weight 1."""
     return config.loss if isinstance(config.loss, dict) else {config.loss: 1.0}
 
 
 def at_reference(config: DPOConfig) -> float | None:
-    """Give the weighted sum of the losses where policy = reference, None where one of them has no closed form or pairs are weighted."""
+    """Return the weighted sum of the losses where policy = reference, None where one of them has no closed form or pairs are weighted."""
     if config.wpo:
         return None
     total = 0.0

@@ -24,7 +24,7 @@ class IPOConfig:
 
 
 def target(config: IPOConfig) -> float:
-    """Give the margin that h is drawn to: 1 / (2 beta), in nats, or nats per token with `length_normalize`."""
+    """Return the margin that h is drawn to: 1 / (2 beta), in nats, or nats per token with `length_normalize`."""
     return 1 / (2 * config.beta)
 
 

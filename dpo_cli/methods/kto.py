@@ -32,7 +32,7 @@ class KTOConfig:
 
 
 def kto_prepare(context: StepContext, config: KTOConfig) -> Tensor | None:
-    """Give the drift z of the whole step before clamping, (): the mean log-ratio of mismatched completions, in nats, without gradient.
+    """Return the drift z of the whole step before clamping, (): the mean log-ratio of mismatched completions, in nats, without gradient.
 
     A sum of log-probs for each, not per token, and no beta; over all micro-batches and ranks (section 4.1: a batch estimate of the KL).
     None where the loss has no z.
@@ -77,7 +77,7 @@ def kto_loss(
 
 
 def _metrics(policy: LogProbs, rewards: Tensor, drift: Tensor) -> dict[str, Tensor]:
-    """Give metrics per completion, (B,); nan where a completion says nothing of a metric, which then does not count it.
+    """Return metrics per completion, (B,); nan where a completion says nothing of a metric, which then does not count it.
 
     A completion is right where its reward lies on its label's side of `drift`, (1,) in reward units; at it, half.
     """
@@ -96,7 +96,7 @@ def _metrics(policy: LogProbs, rewards: Tensor, drift: Tensor) -> dict[str, Tens
 
 
 def kto_reward(policy: LogProbs, reference: LogProbs | None, config: KTOConfig) -> Tensor:
-    """Give beta times the log-ratio of each completion, (N,)."""
+    """Return beta times the log-ratio of each completion, (N,)."""
     assert reference is not None, "KTO compares with a reference"
     return config.beta * (policy.total - reference.total)
 

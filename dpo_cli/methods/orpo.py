@@ -67,7 +67,7 @@ def _nll(policy: LogProbs, config: ORPOConfig) -> Term:
 
 
 def log_odds(mean: Tensor) -> Tensor:
-    """Give ln(p / (1 - p)) of p = exp(mean), clamped below p = 1; expm1 keeps 1 - p exact where p is near 1."""
+    """Return ln(p / (1 - p)) of p = exp(mean), clamped below p = 1; expm1 keeps 1 - p exact where p is near 1."""
     mean = mean.clamp(max=MAX_MEAN)
     return mean - (-mean.expm1()).log()
 

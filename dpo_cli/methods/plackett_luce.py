@@ -66,7 +66,7 @@ def plackett_luce_loss(
 
 
 def placed(values: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Give (N,) values by group and place, (B, K) for the longest group's K, and which of those places there are, (B, K) bool."""
+    """Return (N,) values by group and place, (B, K) for the longest group's K, and which of those places there are, (B, K) bool."""
     import torch
 
     table = _by_group(values, sizes)
@@ -75,7 +75,7 @@ def placed(values: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def best_and_rest(values: Tensor, sizes: Sequence[int], present: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the (N, F) values of the best completion of each group, (B, F), and the mean of the others', (B, F)."""
+    """Return the (N, F) values of the best completion of each group, (B, F), and the mean of the others', (B, F)."""
     table, others = _by_group(values, sizes), present[:, 1:, None]
     return table[:, 0], table[:, 1:].where(others, 0).sum(1) / others.sum(1)
 
@@ -87,7 +87,7 @@ def _by_group(values: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def in_order(rewards: Tensor, present: Tensor) -> Tensor:
-    """Give the share of each ranking's pairs that the rewards, (B, K), put in its order, (B,); ties count half."""
+    """Return the share of each ranking's pairs that the rewards, (B, K), put in its order, (B,); ties count half."""
     both = (present[:, :, None] & present[:, None, :]).triu(1)
     right = wins(rewards[:, :, None] - rewards[:, None, :]) * both
     return right.sum((1, 2)) / both.sum((1, 2))

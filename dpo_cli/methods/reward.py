@@ -87,12 +87,12 @@ def advice(config: RewardConfig, groups: Sequence[TokenGroup]) -> list[str]:
         what = f"{len(stated):,} of {len(groups):,} training pairs state a margin or two scores: not used"
         return [f"{what}; method.use_margin=true subtracts it from the difference of scores"]
     margins = [config.margin_scale * each for each in stated]
-    told = f"margins (smallest / median / largest): {min(margins):.3g} / {median(margins):.3g} / {max(margins):.3g}"
+    line = f"margins (smallest / median / largest): {min(margins):.3g} / {median(margins):.3g} / {max(margins):.3g}"
     if max(margins) <= LARGEST:
-        return [told]
+        return [line]
     better = config.margin_scale / max(margins)
     return [
-        f"{told}; Llama 2's end at 1 or {LARGEST:g}: method.margin_scale={better:.2g} makes the largest 1"
+        f"{line}; Llama 2's end at 1 or {LARGEST:g}: method.margin_scale={better:.2g} makes the largest 1"
     ]
 
 

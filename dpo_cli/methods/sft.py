@@ -43,7 +43,7 @@ def sft_loss(policy: LogProbs, reference: LogProbs | None, config: SFTConfig) ->
 
 
 def sft_reward(policy: LogProbs, reference: LogProbs | None, config: SFTConfig) -> Tensor:
-    """Give the log-prob per token, (N,): how held-out pairs are ranked, longer answers without a handicap."""
+    """Return the log-prob per token, (N,): how held-out pairs are ranked, longer answers without a handicap."""
     return policy.mean
 
 

@@ -27,7 +27,7 @@ class SimPOConfig:
 
 
 def target(config: SimPOConfig) -> float:
-    """Give gamma in reward units, stated as such or as a share of beta."""
+    """Return gamma in reward units, stated as such or as a share of beta."""
     return config.gamma if config.gamma_beta_ratio is None else config.gamma_beta_ratio * config.beta
 
 

@@ -28,7 +28,7 @@ PARTS = {
 
 @functools.cache
 def metrics() -> dict[str, Metric]:
-    """Give the table: name without its `train/` or `eval/` -> what it means."""
+    """Return the table: name without its `train/` or `eval/` -> what it means."""
     import yaml
 
     table = yaml.safe_load((Path(__file__).parent / "glossary.yaml").read_text(encoding="utf-8"))
@@ -39,21 +39,21 @@ def explain(name: str) -> str | None:
     """Say what a logged name means, with or without its `train/` or `eval/`; of a group (`rewards`) all names; None where there is none such."""
     part, bare = _split(name)
     if bare in metrics():
-        return _told(name, metrics()[bare], PARTS.get(part, ""))
+        return _described(name, metrics()[bare], PARTS.get(part, ""))
     group = (
         [each for each in metrics() if each.startswith(f"{bare}/")] if bare != "metrics" else list(metrics())
     )
-    return "\n".join(_told(each, metrics()[each], "") for each in group) or None
+    return "\n".join(_described(each, metrics()[each], "") for each in group) or None
 
 
 def facts(name: str) -> dict[str, Any] | None:
-    """Give what is known of a logged name as plain values; None where there is none such."""
+    """Return what is known of a logged name as plain values; None where there is none such."""
     _, bare = _split(name)
     return {"name": name, **asdict(metrics()[bare])} if bare in metrics() else None
 
 
 def near(name: str) -> list[str]:
-    """Give names that are written much alike."""
+    """Return names that are written much alike."""
     return difflib.get_close_matches(_split(name)[1], metrics(), 1, cutoff=0.75)
 
 
@@ -62,6 +62,6 @@ def _split(name: str) -> tuple[str, str]:
     return part, name.removeprefix(part)
 
 
-def _told(name: str, metric: Metric, where: str) -> str:
+def _described(name: str, metric: Metric, where: str) -> str:
     text = f"{metric.text} {where}".strip()
     return f"{name}: {metric.unit}; {metric.range}\n    {text}\n    good: {metric.good}"

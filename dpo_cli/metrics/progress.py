@@ -46,7 +46,7 @@ def progress(
 
 
 def duration(seconds: float) -> str:
-    """Give `h:mm:ss`."""
+    """Return `h:mm:ss`."""
     return str(timedelta(seconds=round(seconds)))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def auc(up: np.ndarray, down: np.ndarray) -> float:
-    """Give the share of (wanted, unwanted) couples in which the wanted one has the higher value, ties half.
+    """Return the share of (wanted, unwanted) couples in which the wanted one has the higher value, ties half.
 
     Args:
         up: values of the wanted, (n,), n >= 1.

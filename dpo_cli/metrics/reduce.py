@@ -62,7 +62,7 @@ class Meter:
         all_reduce: Callable[[Tensor], Tensor] | None = None,
         gather: Callable[[list[Any]], list[Any]] | None = None,
     ) -> dict[str, float]:
-        """Give each name's mean, or AUC, over all that was added on all ranks and start anew.
+        """Return each name's mean, or AUC, over all that was added on all ranks and start anew.
 
         One collective and sync for all means, and one more where something is ranked.
 
@@ -93,13 +93,13 @@ class Meter:
         return {name: total / count for name, (total, count) in zip(names, rows, strict=True) if count}
 
     def _tables(self) -> dict[str, np.ndarray]:
-        """Give what this process holds to be ranked: name -> (2, n)."""
+        """Return what this process holds to be ranked: name -> (2, n)."""
         import torch
 
         return {name: torch.cat(parts, dim=1).cpu().numpy() for name, parts in self._ranked.items()}
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """Give this process's open window for a checkpoint, exact in JSON: `sums` (name -> [sum, count]) and `ranked`."""
+        """Return this process's open window for a checkpoint, exact in JSON: `sums` (name -> [sum, count]) and `ranked`."""
         import torch
 
         if not self._open and not self._ranked:
@@ -127,7 +127,7 @@ class Meter:
 
 
 def _auc(table: np.ndarray) -> float | None:
-    """Give the AUC of (2, n) values and labels, without values that are nan; None where one kind is missing."""
+    """Return the AUC of (2, n) values and labels, without values that are nan; None where one kind is missing."""
     values, wanted = table[:, ~np.isnan(table[0])]
     up, down = values[wanted == 1], values[wanted == 0]
     return auc(up, down) if len(up) and len(down) else None

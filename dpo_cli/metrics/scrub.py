@@ -19,7 +19,7 @@ _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 def scrub(text: str) -> str:
-    """Give the text without access tokens, keys, `*_KEY/TOKEN/SECRET` values and logins in addresses."""
+    """Return the text without access tokens, keys, `*_KEY/TOKEN/SECRET` values and logins in addresses."""
     text = _LOGIN.sub(f"{HIDDEN}@", text)
     text = _NAMED.sub(lambda match: match["name"] + HIDDEN, text)
     text = _HEX40.sub(lambda match: match[0] if match["name"] else HIDDEN, text)
@@ -27,12 +27,12 @@ def scrub(text: str) -> str:
 
 
 def holds_secret(text: str) -> bool:
-    """Tell whether a text holds what can only be an access token, or an address with a login."""
+    """Return whether a text holds what can only be an access token, or an address with a login."""
     return bool(_BARE.search(text) or _LOGIN.search(text))
 
 
 def scrub_values(value: Any) -> Any:
-    """Give nested dicts and lists with every string scrubbed; a `revision` is kept."""
+    """Return nested dicts and lists with every string scrubbed; a `revision` is kept."""
     if isinstance(value, dict):
         return {key: item if key == "revision" else scrub_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

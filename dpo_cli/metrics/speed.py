@@ -33,7 +33,7 @@ class Speed:
         self._window_paused_s += seconds
 
     def read(self) -> dict[str, float]:
-        """Give `perf/*` values of the window and begin the next; empty when nothing was counted."""
+        """Return `perf/*` values of the window and begin the next; empty when nothing was counted."""
         elapsed_s = self._clock() - self._window_began - self._window_paused_s
         values: dict[str, float] = {}
         if self._tokens and elapsed_s > 0:
@@ -57,7 +57,7 @@ class Speed:
         return self._clock() - self._began - self._paused_s
 
     def _eta_s(self) -> float:
-        """Give the seconds of training left at the mean pace of this process."""
+        """Return the seconds of training left at the mean pace of this process."""
         return self._here_s / (self._step - self._first_step) * (self._steps - self._step)
 
     def _clear(self) -> None:
@@ -66,7 +66,7 @@ class Speed:
 
 
 def peak_memory_gib() -> float:
-    """Give the most memory held so far, GiB: of the GPU where torch uses one, else of the process."""
+    """Return the most memory held so far, GiB: of the GPU where torch uses one, else of the process."""
     torch = sys.modules.get("torch")  # not imported: then no GPU is in use
     if torch is not None and torch.cuda.is_initialized():
         return float(torch.cuda.max_memory_allocated()) / 2**30

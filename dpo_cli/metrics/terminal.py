@@ -46,14 +46,14 @@ def _target() -> TextIO:
 
 @functools.cache
 def console() -> Console:
-    """Give the console on stderr; it honours NO_COLOR, TERM=dumb and COLUMNS."""
+    """Return the console on stderr; it honours NO_COLOR, TERM=dumb and COLUMNS."""
     from rich.console import Console
 
     return Console(file=cast("TextIO", _Stderr()), highlight=False, markup=False, emoji=False)
 
 
 def is_live(console: Console) -> bool:
-    """Tell whether things can be redrawn in place: a terminal, not dumb, that shows more than ASCII."""
+    """Return whether things can be redrawn in place: a terminal, not dumb, that shows more than ASCII."""
     return console.is_interactive and not console.options.ascii_only
 
 

@@ -39,7 +39,7 @@ _COPY = re.compile(r"\.modules_to_save\.[^.]+")
 
 
 def is_adapted(model: PreTrainedModel) -> bool:
-    """Tell whether an adapter is trained in place of the model's own weights."""
+    """Return whether an adapter is trained in place of the model's own weights."""
     return bool(model._hf_peft_config_loaded)
 
 
@@ -92,11 +92,11 @@ def continue_adapter(model: PreTrainedModel, folder: Path) -> None:
     _check_weights(folder)
     try:
         with quiet():
-            told: Any = model.load_adapter(str(folder), is_trainable=True)
+            loaded: Any = model.load_adapter(str(folder), is_trainable=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unfit(folder, error) from None
-    taken = _take_copies(model, folder, told.missing_keys)
-    wrong = sorted({*told.missing_keys, *told.unexpected_keys} - taken)
+    taken = _take_copies(model, folder, loaded.missing_keys)
+    wrong = sorted({*loaded.missing_keys, *loaded.unexpected_keys} - taken)
     if wrong:
         what = f"the adapter's weights do not fit its base: {', '.join(wrong[:3])} ({len(wrong)} in all)"
         raise ModelError.of(str(folder), what, f"the base model that {ADAPTER_CONFIG} names")
@@ -104,7 +104,7 @@ def continue_adapter(model: PreTrainedModel, folder: Path) -> None:
 
 
 def merged(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Give a base with a folder's adapter folded into its weights.
+    """Return a base with a folder's adapter folded into its weights.
 
     Raises:
         ModelError: as `continue_adapter`.
@@ -187,6 +187,6 @@ def _has(model: PreTrainedModel, name: str) -> bool:
 
 
 def _linears(model: PreTrainedModel) -> list[str]:
-    """Give the short names of the model's linear layers, first come first."""
+    """Return the short names of the model's linear layers, first come first."""
     names = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
     return list(dict.fromkeys(name.rpartition(".")[2] for name in names))[:8]

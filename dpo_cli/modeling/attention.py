@@ -56,7 +56,7 @@ def packed_attention(
     kernel: Kernel = "loop",
     **unknown: Any,
 ) -> tuple[Tensor, None]:
-    """Give the attention output of a packed row, (1, T, H, D).
+    """Return the attention output of a packed row, (1, T, H, D).
 
     Args:
         module: the model's attention layer (unused).
@@ -127,7 +127,7 @@ def _loop(
 
 
 def _mask(segments: Segments, n_q: int, n_k: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Give the lower-right causal mask, (n_q, n_k) bool; None where the plain causal flag says the same."""
+    """Return the lower-right causal mask, (n_q, n_k) bool; None where the plain causal flag says the same."""
     if n_q == n_k and (window is None or window >= n_k):
         return None
     name = (n_q, n_k, window)
@@ -164,7 +164,7 @@ def _varlen(
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    told: dict[str, Any] = {"enable_gqa": True} if q.shape[1] != k.shape[1] and _asks_for_gqa() else {}
+    grouped: dict[str, Any] = {"enable_gqa": True} if q.shape[1] != k.shape[1] and _asks_for_gqa() else {}
     out = varlen_attn(
         q[0].transpose(0, 1).contiguous(),
         k[0].index_select(1, segments.key_index).transpose(0, 1).contiguous(),
@@ -175,7 +175,7 @@ def _varlen(
         segments.max_k,
         scale=scaling,
         window_size=(-1 if window is None else window - 1, 0),
-        **told,
+        **grouped,
     )
     assert isinstance(out, Tensor)
     return out[None]
@@ -183,7 +183,7 @@ def _varlen(
 
 @functools.cache
 def _asks_for_gqa() -> bool:
-    """Return whether `varlen_attn` must be told of grouped queries; torch 2.11's takes fewer key heads as they are, by the same operator."""
+    """Return whether `varlen_attn` must be grouped of grouped queries; torch 2.11's takes fewer key heads as they are, by the same operator."""
     from torch.nn.attention.varlen import varlen_attn
 
     return "enable_gqa" in inspect.signature(varlen_attn).parameters

@@ -23,7 +23,7 @@ def score_groups(
     autocast: Callable[[], AbstractContextManager[object]],
     progress: Callable[[int], None] = lambda _done: None,
 ) -> list[Sums]:
-    """Give the log-probs of every group's completions, in the groups' order.
+    """Return the log-probs of every group's completions, in the groups' order.
 
     Args:
         scorer: the bare scorer; it is put into evaluation mode meanwhile.

@@ -87,7 +87,7 @@ def convert(folder: Path, out: Path) -> Converted:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """Give the files that hold the weights, in their index's order.
+    """Return the files that hold the weights, in their index's order.
 
     Raises:
         ModelError: there are none, or some are missing.
@@ -133,7 +133,7 @@ def _write(shards: list[Path], scratch: Path, out: Path) -> Converted:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Give the tensors of a pickled checkpoint by name, each with memory of its own, as safetensors want it.
+    """Return the tensors of a pickled checkpoint by name, each with memory of its own, as safetensors want it.
 
     Raises:
         ModelError: it holds anything but a table of tensors: nothing of that is run.
@@ -166,7 +166,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Tell whether two tensors hold the same bytes: nan is nan."""
+    """Return whether two tensors hold the same bytes: nan is nan."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     return torch.equal(a.flatten().view(torch.uint8), b.flatten().view(torch.uint8))

@@ -157,7 +157,7 @@ def _compiled_excess(
 
 
 def _sample(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
-    """Give the longest group that is not too long, and the first ones; the shortest of them last."""
+    """Return the longest group that is not too long, and the first ones; the shortest of them last."""
     allowed = [group for group in groups if group.n_tokens <= LONGEST_TOKENS] or [
         min(groups, key=lambda g: g.n_tokens)
     ]
@@ -186,7 +186,7 @@ def _per_token(
     sample: Sequence[TokenGroup],
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> Tensor:
-    """Give the sample's per-token log-probs, packed into one row, or padded one group at a time."""
+    """Return the sample's per-token log-probs, packed into one row, or padded one group at a time."""
     scorer.take(path)
     rows: list[Row] = (
         [scorer.layout(sample)] if path == "packed" else [scorer.layout([group]) for group in sample]
@@ -210,7 +210,7 @@ def _is_fp32(scorer: Scorer) -> bool:
 
 
 def _limit(given: Tensor) -> float:
-    """Give by how much a model's own output may differ from the same in fp32."""
+    """Return by how much a model's own output may differ from the same in fp32."""
     return FP32_MAX if given.dtype == torch.float32 else ROUNDING * max(1.0, given.abs().max().item())
 
 

@@ -25,7 +25,7 @@ _WHERE = "model.name"
 
 
 def inspect_folder(folder: Path) -> PreTrainedConfig:
-    """Give the config of a model folder after checking everything that needs no weights.
+    """Return the config of a model folder after checking everything that needs no weights.
 
     Raises:
         ModelError: see `load_model`.
@@ -69,7 +69,7 @@ def check_generation_config(folder: Path) -> None:
 
 
 def check_config(folder: Path) -> PreTrainedConfig:
-    """Give the config of a folder: that of a causal LM, also one with other towers beside it, which transformers itself has the code of.
+    """Return the config of a folder: that of a causal LM, also one with other towers beside it, which transformers itself has the code of.
 
     Raises:
         ModelError: it is none.
@@ -103,18 +103,18 @@ def check_config(folder: Path) -> PreTrainedConfig:
 
 
 def has_other_towers(config: PreTrainedConfig) -> bool:
-    """Say whether a config is that of a language model with other towers, such as one that reads images."""
+    """Return whether a config is that of a language model with other towers, such as one that reads images."""
     has_text = config.get_text_config() is not config and not config.is_encoder_decoder
     return has_text and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 
 def loader_of(config: PreTrainedConfig) -> Any:
-    """Give the automatic class that a config's model is loaded by, with all of its towers."""
+    """Return the automatic class that a config's model is loaded by, with all of its towers."""
     return AutoModelForImageTextToText if has_other_towers(config) else AutoModelForCausalLM
 
 
 def own_code(stated: Any) -> str | None:
-    """Give the key through which a config, or one inside it, names code: classes beside it, or attention kernels on a hub."""
+    """Return the key through which a config, or one inside it, names code: classes beside it, or attention kernels on a hub."""
     if not isinstance(stated, dict):
         return None
     for key, value in stated.items():
@@ -127,5 +127,5 @@ def own_code(stated: Any) -> str | None:
 
 
 def line_of(error: Exception) -> str:
-    """Give the first sentence of an error, on one line."""
+    """Return the first sentence of an error, on one line."""
     return " ".join(str(error).split()).partition(". ")[0].rstrip(".")

@@ -55,7 +55,7 @@ def generate(
     max_new_tokens: int,
     max_tokens: int,
 ) -> Iterator[list[tuple[int, list[int]]]]:
-    """Give answers batch by batch: the place of each ask and its token ids, with the stop token where it came to one.
+    """Yield answers batch by batch: the place of each ask and its token ids, with the stop token where it came to one.
 
     Args:
         model: a causal LM in evaluation mode, with its own attention (see `Scorer.take`).
@@ -70,8 +70,8 @@ def generate(
     while at < len(order):
         width = len(asks[order[at]].prompt) + max_new_tokens
         members = order[at : at + max(1, min(MAX_ROWS, max_tokens // width))]
-        told = _batch(model, [asks[member] for member in members], stops, temperature, max_new_tokens)
-        yield list(zip(members, told, strict=True))
+        texts = _batch(model, [asks[member] for member in members], stops, temperature, max_new_tokens)
+        yield list(zip(members, texts, strict=True))
         at += len(members)
 
 
@@ -106,7 +106,7 @@ def _batch(
 
 
 def _until(tokens: Sequence[int], stops: set[int]) -> list[int]:
-    """Give tokens up to the first stop, which is kept; behind it is padding."""
+    """Return tokens up to the first stop, which is kept; behind it is padding."""
     end = next((i + 1 for i, token in enumerate(tokens) if token in stops), len(tokens))
     return list(tokens[:end])
 
@@ -119,7 +119,7 @@ def generation_budget(model: PreTrainedModel, device: torch.device) -> int:
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Give the tokens at which a server ends an answer: those of the generation config, or the tokenizer's end token."""
+    """Return the tokens at which a server ends an answer: those of the generation config, or the tokenizer's end token."""
     stated = model.generation_config.eos_token_id if model.generation_config is not None else None
     if stated is None:
         return [int(tokenizer.eos_token_id)]
@@ -132,7 +132,7 @@ def answers(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int = 64,
 ) -> list[str]:
-    """Give one greedy answer to each prompt, without special tokens.
+    """Return one greedy answer to each prompt, without special tokens.
 
     Args:
         scorer: the bare scorer; its path is left as it was.
@@ -143,7 +143,7 @@ def answers(
     path, was_training = scorer.path, scorer.training
     scorer.take("padded")
     scorer.eval()
-    stops, told = stop_ids(scorer.model, tokenizer), [""] * len(prompts)
+    stops, texts = stop_ids(scorer.model, tokenizer), [""] * len(prompts)
     batches = generate(
         scorer.model,
         [Ask(prompt) for prompt in prompts],
@@ -153,7 +153,7 @@ def answers(
         max_tokens=len(prompts) * (max(map(len, prompts)) + max_new_tokens),
     )
     for member, ids in (pair for batch in batches for pair in batch):
-        told[member] = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        texts[member] = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
     scorer.take(path)
     scorer.train(was_training)
-    return told
+    return texts

@@ -38,7 +38,7 @@ class Start:
 
 
 def model_start(name: str, revision: str | None, *, weights: bool, key: str = "model.name") -> Start:
-    """Give the model behind a name; of an adapter also the base that it names.
+    """Return the model behind a name; of an adapter also the base that it names.
 
     Raises:
         ModelError: as `model_folder`; an adapter that names no base.
@@ -69,7 +69,7 @@ def _called(name: str, folder: Path) -> str:
 
 
 def model_folder(name: str, revision: str | None, *, weights: bool, key: str = "model.name") -> Path:
-    """Give the folder of a model; a hub repository is fetched into the hub's own cache.
+    """Return the folder of a model; a hub repository is fetched into the hub's own cache.
 
     Args:
         name: a folder, a finished run's folder (its `model/` is taken), or a hub id.
@@ -91,7 +91,7 @@ def model_folder(name: str, revision: str | None, *, weights: bool, key: str = "
 
 
 def local_folder(name: str) -> Path | None:
-    """Give the folder of a model that lies here: itself, or `model/` in a finished run's folder. None for anything else."""
+    """Return the folder of a model that lies here: itself, or `model/` in a finished run's folder. None for anything else."""
     path = Path(name).expanduser()
     if any((path / "model" / name).is_file() for name in ("config.json", ADAPTER_CONFIG)):
         return path / "model"
@@ -99,7 +99,7 @@ def local_folder(name: str) -> Path | None:
 
 
 def commit_of(folder: Path) -> str | None:
-    """Give the commit of a folder in the hub's cache; None for any other."""
+    """Return the commit of a folder in the hub's cache; None for any other."""
     return folder.name if folder.parent.name == "snapshots" else None
 
 

@@ -158,7 +158,7 @@ def _read_out(
     device: torch.device | str,
     want: Set[Want],
 ) -> dict[str, Any]:
-    """Give the fields of a row that say what is read where."""
+    """Return the fields of a row that say what is read where."""
     sources, targets = [source for source, _ in scored], [target for _, target in scored]
     fields: dict[str, Any] = {
         "want": want,
@@ -181,7 +181,7 @@ def _read_out(
 
 
 def _scored(ids: np.ndarray, mask: np.ndarray, start: int, before: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the positions that predict the scored tokens, and those tokens; `before` predicts the first one."""
+    """Return the positions that predict the scored tokens, and those tokens; `before` predicts the first one."""
     (where,) = np.nonzero(mask)
     return np.where(where == 0, before, start + where - 1), ids[where]
 

@@ -28,7 +28,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     quantize: str | None = None,
 ) -> PreTrainedModel:
-    """Give the causal LM in a folder, in evaluation mode; in one that reads images too, all but the language model is frozen.
+    """Return the causal LM in a folder, in evaluation mode; in one that reads images too, all but the language model is frozen.
 
     In fp32 where it is trained, because a bf16 master loses a 5e-7 step entirely (bf16 spacing at 0.02 is 1.2e-4); speed comes from
     autocast.
@@ -60,7 +60,7 @@ def load_reward_model(
     dtype: torch.dtype = torch.float32,
     quantize: str | None = None,
 ) -> PreTrainedModel:
-    """Give a folder's model with a scalar head: its own where it is a reward model, else one drawn by `seed` on the causal LM's backbone.
+    """Return a folder's model with a scalar head: its own where it is a reward model, else one drawn by `seed` on the causal LM's backbone.
 
     Raises:
         ModelError: as `load_model`, and where transformers has no such class for the architecture, or the model reads images too.
@@ -88,7 +88,7 @@ def load_reward_model(
 def _checked(
     folder: Path, model: PreTrainedModel, info: dict[str, list[Any]], vocabulary: int, dropout: bool
 ) -> PreTrainedModel:
-    """Give the model ready for training, or everything that is wrong with it."""
+    """Return the model ready for training, or everything that is wrong with it."""
     problems = [*_weights(folder, info), *_embedding(folder, model, vocabulary), *_finite(folder, model)]
     if problems:
         raise ModelError(problems)
@@ -99,7 +99,7 @@ def _checked(
 
 
 def _read(folder: Path, kind: Any, **more: Any) -> tuple[PreTrainedModel, dict[str, list[Any]]]:
-    """Give the model as it loads in an automatic class, and what transformers says about its weights."""
+    """Return the model as it loads in an automatic class, and what transformers says about its weights."""
     try:
         with quiet():
             loaded: Any = kind.from_pretrained(
@@ -107,7 +107,7 @@ def _read(folder: Path, kind: Any, **more: Any) -> tuple[PreTrainedModel, dict[s
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
-                ignore_mismatched_sizes=True,  # told in `info`, like everything else that is wrong with the weights
+                ignore_mismatched_sizes=True,  # reported in `info`, like everything else that is wrong with the weights
                 output_loading_info=True,
                 **more,
             )
@@ -119,7 +119,7 @@ def _read(folder: Path, kind: Any, **more: Any) -> tuple[PreTrainedModel, dict[s
 
 
 def _in_bits(quantize: str | None) -> dict[str, Any]:
-    """Give what `from_pretrained` wants to keep linear layers in 4 bits, in place of nothing.
+    """Return what `from_pretrained` wants to keep linear layers in 4 bits, in place of nothing.
 
     Raises:
         ModelError: no CUDA GPU, or no bitsandbytes.

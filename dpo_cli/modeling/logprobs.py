@@ -59,7 +59,7 @@ class Scorer(nn.Module):
         return (pack if self.path == "packed" else pad)(groups, self.model.device, want)
 
     def forward(self, row: Row) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Give per-token log-probs (M,) fp32, their sums per completion (N,) float64, in nats, the counts (N,) int64, and what else is wanted.
+        """Return per-token log-probs (M,) fp32, their sums per completion (N,) float64, in nats, the counts (N,) int64, and what else is wanted.
 
         A reward model gives its scores (N,) in place of the first two. Plain tensors, not a dataclass: FSDP hangs its backward hooks
         on the tensors of the output.
@@ -86,7 +86,7 @@ class Scorer(nn.Module):
         return per_token, _sums(per_token.double(), row.tokens), row.tokens, extra
 
     def _hidden(self, row: Row, extra: dict[str, Tensor]) -> Tensor:
-        """Give the backbone's last hidden states, (R, T, D); in training the router loss goes into `extra`."""
+        """Return the backbone's last hidden states, (R, T, D); in training the router loss goes into `extra`."""
         more: dict[str, Any] = {"attention_mask": row.attention_mask}
         if row.segments is not None:
             more = {"segments": row.segments, "kernel": self.attention_kernel()}
@@ -113,7 +113,7 @@ class Scorer(nn.Module):
 
 
 def score(scorer: nn.Module, row: Row, *, per_token: bool = False) -> LogProbs:
-    """Give the log-probs of a row's completions.
+    """Return the log-probs of a row's completions.
 
     Args:
         scorer: a `Scorer`, as it is or wrapped by accelerate.
@@ -128,5 +128,5 @@ def score(scorer: nn.Module, row: Row, *, per_token: bool = False) -> LogProbs:
 
 
 def _sums(values: Tensor, lengths: Tensor) -> Tensor:
-    """Give the sums of runs of values, in float64: a sum of 2,000 nats in fp32 is only good to 1e-4. It adds in order, so it is repeatable."""
+    """Return the sums of runs of values, in float64: a sum of 2,000 nats in fp32 is only good to 1e-4. It adds in order, so it is repeatable."""
     return torch.segment_reduce(values, "sum", lengths=lengths, unsafe=True)

@@ -22,12 +22,12 @@ def is_reward_model(model: PreTrainedModel) -> bool:
 
 
 def head_of_reward(model: PreTrainedModel) -> nn.Linear:
-    """Give the scalar head, weight (1, D)."""
+    """Return the scalar head, weight (1, D)."""
     return cast("nn.Linear", model.get_submodule(HEAD))
 
 
 def scores_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Give the scores (N,) of the last tokens' hidden states (N, D), in fp32: under autocast bf16 would keep eight bits of a score."""
+    """Return the scores (N,) of the last tokens' hidden states (N, D), in fp32: under autocast bf16 would keep eight bits of a score."""
     with torch.autocast(hidden.device.type, enabled=False):
         return nn.functional.linear(hidden.float(), head_of_reward(model).weight.float())[:, 0]
 

@@ -32,7 +32,7 @@ class Router:
     """transformers' function for the architecture: Fedus et al. 2021, arXiv:2101.03961, equations 4 to 6, over all layers at once."""
 
     def loss(self, router_logits: Any, row: Row) -> Tensor:
-        """Give n_experts * sum_e (share of tokens routed to e) * (mean probability of e) over a row's tokens, (); top_k where all is even.
+        """Return n_experts * sum_e (share of tokens routed to e) * (mean probability of e) over a row's tokens, (); top_k where all is even.
 
         Each completion's tokens and its prompt's count once, as they stand in padded rows: a prompt that is computed once for K completions
         counts K times.
@@ -41,7 +41,7 @@ class Router:
 
 
 def router_of(model: PreTrainedModel, wanted: float | None) -> Router | None:
-    """Give what balances a model's routers; None where it has none, or the coefficient is 0.
+    """Return what balances a model's routers; None where it has none, or the coefficient is 0.
 
     Args:
         model: a causal LM.
@@ -63,7 +63,7 @@ def router_of(model: PreTrainedModel, wanted: float | None) -> Router | None:
 
 
 def _weights(row: Row) -> Tensor:
-    """Give how often each position counts, (R, T) fp32."""
+    """Return how often each position counts, (R, T) fp32."""
     if row.attention_mask is not None:
         return row.attention_mask.float()
     assert row.segments is not None, "a row is packed or padded"

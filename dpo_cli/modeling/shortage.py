@@ -1,4 +1,4 @@
-"""Out of memory, told as what the user can turn: which rows, how long, which knob."""
+"""Out of memory, said as what the user can turn: which rows, how long, which knob."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def naming_memory(where: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        told = (str(error).splitlines() or [type(error).__name__])[0]
+        said = (str(error).splitlines() or [type(error).__name__])[0]
         fix = "a smaller model or a machine with more; weights, gradients and two moments take 16 bytes a weight"
-        raise OutOfMemoryError.of(where, f"not enough memory: {told}", fix) from error
+        raise OutOfMemoryError.of(where, f"not enough memory: {said}", fix) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory could not be had, on a GPU or on the host."""
+    """Return whether an error says that memory could not be had, on a GPU or on the host."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error)
     )

@@ -25,7 +25,7 @@ class ModelSize(NamedTuple):
 
 
 def model_size(folder: Path) -> ModelSize:
-    """Give the size of the model in a folder; no weight is read.
+    """Return the size of the model in a folder; no weight is read.
 
     Raises:
         ModelError: no folder, or no config of a plain causal LM.

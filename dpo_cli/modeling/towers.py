@@ -15,7 +15,7 @@ _PROCESSOR = ("*processor*.json", "chat_template.json")
 
 
 def text_tower(model: PreTrainedModel) -> nn.Module:
-    """Give the part of a model that turns token ids into hidden states: its backbone, without what reads images."""
+    """Return the part of a model that turns token ids into hidden states: its backbone, without what reads images."""
     tower: nn.Module = model.get_decoder() if has_other_towers(model.config) else model.base_model
     return tower
 
@@ -31,7 +31,7 @@ def freeze_towers(model: PreTrainedModel) -> None:
 
 
 def tower_linears(model: PreTrainedModel, targets: str | list[str]) -> str | list[str]:
-    """Give an adapter's targets; in a model with other towers the full names of those in the language model, so that no other layer fits."""
+    """Return an adapter's targets; in a model with other towers the full names of those in the language model, so that no other layer fits."""
     if not has_other_towers(model.config):
         return targets
     tower = text_tower(model)

@@ -22,7 +22,7 @@ def vllm_generate(
     max_new_tokens: int,
     precision: str,
 ) -> Iterator[list[tuple[int, list[int]]]]:
-    """Give what `generate` gives, all at once; the same seed gives other answers than there.
+    """Yield what `generate` gives, all at once; the same seed gives other answers than there.
 
     Raises:
         ModelError: no vLLM, no CUDA GPU, or an adapter.
@@ -58,7 +58,7 @@ def vllm_generate(
 
 
 def _ids(said: Any, stops: Sequence[int]) -> list[int]:
-    """Give an answer's token ids, with the stop token, which some versions leave out."""
+    """Return an answer's token ids, with the stop token, which some versions leave out."""
     ids = list(said.token_ids)
     if said.finish_reason == "stop" and (not ids or ids[-1] not in stops):
         ids.append(stops[0])

@@ -73,7 +73,7 @@ Picture = Chart | Intervals
 
 
 def thinned(series: Series, most: int = POINTS) -> Series:
-    """Give a line with at most so many points, each the mean of as many neighbours; dots stay as they are."""
+    """Return a line with at most so many points, each the mean of as many neighbours; dots stay as they are."""
     n = len(series.x)
     if n <= most or series.kind == "dots":
         return series
@@ -90,7 +90,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def ticks(low: float, high: float, most: int = TICKS) -> list[float]:
-    """Give round values within a range, at most `most` + 1 of them: multiples of 1, 2 or 5 times a power of ten."""
+    """Return round values within a range, at most `most` + 1 of them: multiples of 1, 2 or 5 times a power of ten."""
     span = high - low
     if not (math.isfinite(span) and span > 0):
         return [low]
@@ -110,12 +110,12 @@ def label(value: float) -> str:
 
 
 def finite(values: Sequence[float]) -> list[float]:
-    """Give the values that can be drawn."""
+    """Return the values that can be drawn."""
     return [value for value in values if math.isfinite(value)]
 
 
 def padded(values: Sequence[float], share: float = 0.05) -> Range:
-    """Give a range that holds the values with some room; one around a single value."""
+    """Return a range that holds the values with some room; one around a single value."""
     known = finite(values) or [0.0, 1.0]
     low, high = min(known), max(known)
     room = share * (high - low) if high > low else abs(high) * 0.1 or 1.0
@@ -123,7 +123,7 @@ def padded(values: Sequence[float], share: float = 0.05) -> Range:
 
 
 def x_range(chart: Chart) -> Range:
-    """Give what the x axis spans: the points, without room left and right of a line."""
+    """Return what the x axis spans: the points, without room left and right of a line."""
     if chart.x_range is not None:
         return chart.x_range
     known = finite([x for each in chart.series for x in each.x]) or [0.0, 1.0]
@@ -135,7 +135,7 @@ def x_range(chart: Chart) -> Range:
 
 
 def y_range(chart: Chart) -> Range:
-    """Give what the y axis spans: the points, their intervals and the levels."""
+    """Return what the y axis spans: the points, their intervals and the levels."""
     if chart.y_range is not None:
         return chart.y_range
     points = [y for each in chart.series for y in each.y]
@@ -144,6 +144,6 @@ def y_range(chart: Chart) -> Range:
 
 
 def interval_range(picture: Intervals) -> Range:
-    """Give what the axis spans: figures, intervals and levels."""
+    """Return what the axis spans: figures, intervals and levels."""
     values = [row.value for row in picture.rows] + [value for value, _ in picture.levels]
     return padded([*values, *(end for row in picture.rows if row.ends for end in row.ends)], 0.08)

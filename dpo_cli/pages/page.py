@@ -12,7 +12,7 @@ MAX_BYTES = 2_000_000
 
 
 def rendered(template: str, facts: Mapping[str, Any]) -> bytes:
-    """Give the page of a template in UTF-8; a value that it names and `facts` lacks is our mistake and raises."""
+    """Return the page of a template in UTF-8; a value that it names and `facts` lacks is our mistake and raises."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 

@@ -24,7 +24,7 @@ _MARGIN = 8
 
 
 def has_matplotlib() -> bool:
-    """Tell whether PNG can be written here."""
+    """Return whether PNG can be written here."""
     return is_installed("matplotlib")
 
 
@@ -125,5 +125,5 @@ def _intervals(picture: Intervals, axes: Axes) -> None:
 
 
 def _text(text: str) -> str:
-    """Give text in which matplotlib finds no formula."""
+    """Return text in which matplotlib finds no formula."""
     return plain(text).replace("$", r"\$")

@@ -51,7 +51,7 @@ class Drawing:
 
 
 def svg(picture: Picture) -> str:
-    """Give one chart as an `<svg>` element that takes the width of what holds it."""
+    """Return one chart as an `<svg>` element that takes the width of what holds it."""
     drawing = _drawn(picture)
     return (
         f'<svg class="chart" viewBox="0 0 {drawing.width:g} {drawing.height:g}" role="img" aria-label="{escaped(picture.title)}" {_FONT}>'
@@ -60,7 +60,7 @@ def svg(picture: Picture) -> str:
 
 
 def document(pictures: Sequence[Picture], columns: int = 2) -> str:
-    """Give charts side by side as one SVG file, on white."""
+    """Return charts side by side as one SVG file, on white."""
     drawings = [_drawn(picture) for picture in pictures]
     parts, top = [], 0.0
     for at in range(0, len(drawings), columns):
@@ -108,8 +108,8 @@ def _chart(chart: Chart) -> Drawing:
 
 
 def _intervals(picture: Intervals) -> Drawing:
-    told = [_figures(row, picture.spec) for row in picture.rows]
-    is_long = any(len(row.name) + len(text) > ABREAST for row, text in zip(picture.rows, told, strict=True))
+    figures = [_figures(row, picture.spec) for row in picture.rows]
+    is_long = any(len(row.name) + len(text) > ABREAST for row, text in zip(picture.rows, figures, strict=True))
     tall, top, span = ROW + LONG * is_long, TITLE + 8, interval_range(picture)
     bottom = top + tall * len(picture.rows)
     height = bottom + BOTTOM + 14 * bool(picture.levels)
@@ -123,7 +123,7 @@ def _intervals(picture: Intervals) -> Drawing:
         base = top + tall * k
         below = base + LONG * is_long
         parts.append(_text(14, base + 13, short(row.name, 46), "ink", 12))
-        parts.append(_text(WIDTH - RIGHT, below + 13, told[k], "ink", 12, anchor="end"))
+        parts.append(_text(WIDTH - RIGHT, below + 13, figures[k], "ink", 12, anchor="end"))
         # Behind the figures only: a line through the names would be in their way.
         parts += [_line(x(tick), below + 18, x(tick), below + 32, "grid", "#e3e3e3") for tick in ticks(*span)]
         parts += [
@@ -225,7 +225,7 @@ def _legend(series: Sequence[Series]) -> list[str]:
 
 
 def _scale(span: Range, low: float, high: float) -> Scale:
-    """Give the map from a range of values to pixels."""
+    """Return the map from a range of values to pixels."""
     width = span[1] - span[0] or 1.0
     return lambda value: low + (value - span[0]) / width * (high - low)
 

@@ -9,7 +9,7 @@ BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u
 
 
 def plain(text: object) -> str:
-    r"""Give text in which control characters, marks of direction and halves of characters are spelled (`\x1b`); lines stay lines."""
+    r"""Return text in which control characters, marks of direction and halves of characters are spelled (`\x1b`); lines stay lines."""
     return "".join(letter if _is_plain(letter) else repr(letter)[1:-1] for letter in str(text))
 
 
@@ -21,11 +21,11 @@ def _is_plain(letter: str) -> bool:
 
 
 def short(text: object, most: int) -> str:
-    """Give text of at most so many characters, on one line, an ellipsis where something is missing."""
+    """Return text of at most so many characters, on one line, an ellipsis where something is missing."""
     line = " ".join(plain(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def escaped(text: object) -> str:
-    """Give text for markup."""
+    """Return text for markup."""
     return html.escape(plain(text), quote=True)

@@ -1,1 +1,1 @@
-"""Recipes: one schema, a strict loader that reports everything at once, and what is told about both."""
+"""Recipes: one schema, a strict loader that reports everything at once, and descriptions of both."""

@@ -10,7 +10,7 @@ from dpo_cli.recipe.schema import Recipe
 
 
 def different(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Give the keys that decide a result and differ: dotted key -> (old value, new value); None where one has no such key."""
+    """Return the keys that decide a result and differ: dotted key -> (old value, new value); None where one has no such key."""
     before, after = deciding(old), deciding(new)
     return {
         key: (before.get(key), after.get(key))
@@ -20,7 +20,7 @@ def different(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def deciding(recipe: Recipe) -> dict[str, Any]:
-    """Give the keys that decide a result: dotted key -> value."""
+    """Return the keys that decide a result: dotted key -> value."""
     inert = (*INERT, *(f"train.{name}" for name in INERT_TRAIN))
     leaves = flat(dataclasses.asdict(recipe))
     return {key: value for key, value in leaves.items() if not key.startswith(inert)}

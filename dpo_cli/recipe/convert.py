@@ -39,7 +39,7 @@ _ELSEWHERE = {
 
 
 def method_config(values: Any) -> type | None:
-    """Give the config class that `method.name` selects (dpo where it is not given), None where there is no such method."""
+    """Return the config class that `method.name` selects (dpo where it is not given), None where there is no such method."""
     group = values.get("method", {}) if isinstance(values, dict) else {}
     name = group.get("name", "dpo") if isinstance(group, dict) else "dpo"
     try:
@@ -49,7 +49,7 @@ def method_config(values: Any) -> type | None:
 
 
 def recipe_of(tree: Tree, known: list[Problem]) -> Recipe:
-    """Give the recipe that a tree of plain values spells; paths in it are absolute. `known` problems are reported along.
+    """Return the recipe that a tree of plain values spells; paths in it are absolute. `known` problems are reported along.
 
     Raises:
         RecipeError: unknown or missing keys, values of the wrong type or out of range: all of them.
@@ -76,7 +76,7 @@ class _Walk:
         self.problems.append(Problem(self.tree.mark(key).where, what))
 
     def group(self, cls: type, values: dict[str, Any], key: Key) -> Any:
-        """Give an instance of the dataclass, or None once there are problems."""
+        """Return an instance of the dataclass, or None once there are problems."""
         hints = hints_of(cls, self.config)
         meant = []
         for name in [name for name in values if name not in hints]:
@@ -97,7 +97,7 @@ class _Walk:
         return None if self.problems or self.tree.failed else cls(**given)
 
     def value(self, hint: Any, value: Any, key: Key) -> Any:
-        """Give the value as the annotation wants it, or None with a problem noted."""
+        """Return the value as the annotation wants it, or None with a problem noted."""
         if key in self.tree.failed:
             return None
         if value == "???":
@@ -118,11 +118,11 @@ class _Walk:
             fits, taken = self.fit(option, value, key)
             if fits:
                 return taken
-        self.bad(key, f"'{dotted(key)}' is {told(value)}, expected {expected(hint)}")
+        self.bad(key, f"'{dotted(key)}' is {described(value)}, expected {expected(hint)}")
         return None
 
     def fit(self, option: Option, value: Any, key: Key) -> tuple[bool, Any]:
-        """Tell whether a scalar fits the alternative, and give it in that type."""
+        """Return whether a scalar fits the alternative, and give it in that type."""
         base, extras = option
         if base is str:
             mark = self.tree.marks.get(key)
@@ -161,7 +161,7 @@ def _why_no_method(name: Any) -> str:
             methods.get(name)
         except RecipeError as error:
             return f"{error.problems[0].what}. Fix: {error.problems[0].fix}"
-    return f"'method.name' is {told(name)}, expected {' | '.join(methods.names())}"
+    return f"'method.name' is {described(name)}, expected {' | '.join(methods.names())}"
 
 
 def _place(problem: Problem) -> tuple[bool, str, int]:
@@ -179,7 +179,7 @@ def _quoted(text: str) -> str:
     return repr(text if len(text) <= 100 else f"{text[:100]}...")
 
 
-def told(value: Any) -> str:
+def described(value: Any) -> str:
     """Say in words what was given, control characters escaped."""
     if isinstance(value, str):
         return f"the text {_quoted(value)}"

@@ -1,4 +1,4 @@
-"""What is told about a recipe and its keys: the resolved YAML, what differs from the defaults, what a key means."""
+"""Descriptions of a recipe and its keys: the resolved YAML, what differs from the defaults, what a key means."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _origin(loaded: Loaded, key: str) -> str:
 
 @functools.cache
 def field_docs(cls: type) -> dict[str, str]:
-    """Give the docstring under each field of a dataclass, on one line."""
+    """Return the docstring under each field of a dataclass, on one line."""
     module = ast.parse(inspect.getsource(inspect.getmodule(cls) or cls))
     body = next(
         node for node in module.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__
@@ -118,31 +118,31 @@ def explain(key: str) -> str:
 
 
 def _all_explained() -> dict[str, str]:
-    """Give key -> text; what two methods say differently of one key stands under the name of each."""
-    told: dict[str, dict[str, list[str]]] = {}
+    """Return key -> text; what two methods say differently of one key stands under the name of each."""
+    texts_of: dict[str, dict[str, list[str]]] = {}
     for method in methods.names():
         for key, text in _explained(method).items():
-            told.setdefault(key, {}).setdefault(text, []).append(method)
+            texts_of.setdefault(key, {}).setdefault(text, []).append(method)
     return {
         key: "\n".join(
             text if len(texts) == 1 else f"[{', '.join(who)}] {text}" for text, who in texts.items()
         )
-        for key, texts in told.items()
+        for key, texts in texts_of.items()
     }
 
 
 def _explained(method: str) -> dict[str, str]:
     config = methods.get(method).config
-    return {key: _told(key, cls, field, config) for key, cls, field in keys(Recipe, config)}
+    return {key: _described(key, cls, field, config) for key, cls, field in keys(Recipe, config)}
 
 
-def _told(key: str, cls: type, field: dataclasses.Field[Any], config: type) -> str:
+def _described(key: str, cls: type, field: dataclasses.Field[Any], config: type) -> str:
     hint, doc = hints_of(cls, config)[field.name], field_docs(cls)[field.name]
     if is_group(hint):
         return f"{key}\n    {doc}"
     if (
         key == "method.name"
-    ):  # the one default that is each method's own: told once, with what may stand there
+    ):  # the one default that is each method's own: described once, with what may stand there
         own = "or a module of your own (--plugin)"
         return f'{key}: {" | ".join(methods.names())}, {own}; default "dpo"\n    {doc}'
     default = "required" if is_required(field) else f"default {json.dumps(default_of(field))}"
@@ -150,6 +150,6 @@ def _told(key: str, cls: type, field: dataclasses.Field[Any], config: type) -> s
 
 
 def header(path: Path) -> str:
-    """Give the first comment of a recipe file: what it is for."""
+    """Return the first comment of a recipe file: what it is for."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return next((line.lstrip("# ") for line in lines if line.startswith("# ") and "$schema=" not in line), "")

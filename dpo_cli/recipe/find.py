@@ -11,18 +11,18 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped_dir() -> Path:
-    """Give the folder of the shipped recipes: inside the installed package, or the repository's own."""
+    """Return the folder of the shipped recipes: inside the installed package, or the repository's own."""
     installed = _PACKAGE / "recipes"
     return installed if installed.is_dir() else _PACKAGE.parent / "recipes"
 
 
 def shipped() -> dict[str, Path]:
-    """Give the shipped recipes by name."""
+    """Return the shipped recipes by name."""
     return {path.stem: path for path in sorted(shipped_dir().glob("*.yaml"))}
 
 
 def find(recipe: str, where: str = "RECIPE") -> Path:
-    """Give the file that a path or a shipped recipe's name (with or without .yaml) stands for.
+    """Return the file that a path or a shipped recipe's name (with or without .yaml) stands for.
 
     Raises:
         RecipeError: no such file and no shipped recipe of that name; `where` names the place that asked.

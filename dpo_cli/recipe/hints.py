@@ -47,24 +47,24 @@ def options(hint: Any) -> list[Option]:
 
 
 def is_group(base: Any) -> bool:
-    """Tell whether the bare type is a dataclass."""
+    """Return whether the bare type is a dataclass."""
     return isinstance(base, type) and dataclasses.is_dataclass(base)
 
 
 def is_required(field: dataclasses.Field[Any]) -> bool:
-    """Tell whether a dataclass field has no default."""
+    """Return whether a dataclass field has no default."""
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:
-    """Give the default of a field that is not required."""
+    """Return the default of a field that is not required."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
 
 
 def hints_of(cls: type, config: type | None = None) -> dict[str, Any]:
-    """Give a dataclass's annotations by field name; the recipe's `method` gets the method's `config` class."""
+    """Return a dataclass's annotations by field name; the recipe's `method` gets the method's `config` class."""
     hints = get_type_hints(cls, include_extras=True)
     if cls is Recipe and config is not None:
         hints["method"] = config
@@ -84,7 +84,7 @@ def keys(cls: type, config: type, prefix: str = "") -> Iterator[tuple[str, type,
 
 
 def within(value: float, extras: tuple[Any, ...]) -> bool:
-    """Tell whether a number (or a list's length) keeps all bounds."""
+    """Return whether a number (or a list's length) keeps all bounds."""
     holds = {
         Gt: lambda bound: value > bound.gt,
         Ge: lambda bound: value >= bound.ge,

@@ -29,7 +29,7 @@ _RESOLVERS = (
 
 
 def escaped(text: str) -> str:
-    """Give the text such that a recipe that holds it reads it back as it is."""
+    """Return the text such that a recipe that holds it reads it back as it is."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
@@ -67,7 +67,7 @@ def interpolate(tree: Tree) -> list[Problem]:
 
 
 def default_values(cls: type, config: type | None) -> dict[str, Any]:
-    """Give the defaults of a group and the groups below it as plain values; required keys are left out."""
+    """Return the defaults of a group and the groups below it as plain values; required keys are left out."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         hint = hints_of(cls, config)[field.name]

@@ -24,7 +24,7 @@ _LENGTHS = {MinLen: ("min", "min_length"), MaxLen: ("max", "max_length")}
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the schema: every key with its meaning, type and bounds, nothing else allowed."""
+    """Return the schema: every key with its meaning, type and bounds, nothing else allowed."""
     schema = _group(Recipe)
     schema["properties"]["method"] = {
         "description": field_docs(Recipe)["method"],
@@ -45,7 +45,7 @@ def _method(name: str) -> dict[str, Any]:
 
 
 def _group(cls: type) -> dict[str, Any]:
-    """Give a dataclass as an object; nothing is required, since a parent or an override may give it."""
+    """Return a dataclass as an object; nothing is required, since a parent or an override may give it."""
     hints, docs, properties = hints_of(cls), field_docs(cls), {}
     for field in dataclasses.fields(cls):
         alternatives = [_option(option) for option in options(hints[field.name])]

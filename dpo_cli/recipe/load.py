@@ -37,7 +37,7 @@ class Loaded:
 def load(
     recipe: str, overrides: Sequence[str] = (), here: Callable[[Recipe], list[Problem]] = lambda recipe: []
 ) -> Loaded:
-    """Give the recipe that a path or a shipped name stands for, with `key=value` and `~key` overrides.
+    """Return the recipe that a path or a shipped name stands for, with `key=value` and `~key` overrides.
 
     Args:
         recipe: the path or name.
@@ -52,7 +52,7 @@ def load(
 
 
 def load_values(values: dict[str, Any], name: str, overrides: Sequence[str]) -> Loaded:
-    """Give the recipe of plain values, such as a model's name alone, with overrides; `name` stands for the file in messages.
+    """Return the recipe of plain values, such as a model's name alone, with overrides; `name` stands for the file in messages.
 
     Raises:
         RecipeError: as `load`.
@@ -79,7 +79,7 @@ def _checked(
 
 
 def run_name(loaded: Loaded) -> str:
-    """Give the run's name: the recipe's own, or `<recipe file>-<8 hex of the digest>`."""
+    """Return the run's name: the recipe's own, or `<recipe file>-<8 hex of the digest>`."""
     return rules.run_name(loaded.recipe, loaded.path.stem)
 
 
@@ -184,7 +184,7 @@ def merge(base: Tree, over: Tree, key: Key = ()) -> None:
 
 
 def _is_another_method(key: Key, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Tell whether a parent's knobs belong to another method: DPO's beta is not SimPO's."""
+    """Return whether a parent's knobs belong to another method: DPO's beta is not SimPO's."""
     return key == ("method",) and "name" in new and new["name"] != old.get("name", "dpo")
 
 

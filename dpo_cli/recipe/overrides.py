@@ -87,7 +87,7 @@ def _delete(tree: Tree, key: Key, where: str) -> None:
 
 
 def _walk(tree: Tree, key: Key, where: str, mark: Mark) -> Any:
-    """Give the group or list at `key`; missing groups on the way are made."""
+    """Return the group or list at `key`; missing groups on the way are made."""
     group = tree.values
     for n, part in enumerate(key):
         _check_step(group, key[: n + 1], where)

@@ -23,7 +23,7 @@ _DATA_ENDINGS = (
 
 
 def resolve(text: str, location: Location, folder: Path) -> str:
-    """Give the absolute path that `text` names relative to `folder`, or `text` unchanged where it names no path."""
+    """Return the absolute path that `text` names relative to `folder`, or `text` unchanged where it names no path."""
     if location.kind == "run" and text in ("auto", "never"):
         return text
     if location.kind == "output":

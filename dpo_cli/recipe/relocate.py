@@ -12,7 +12,7 @@ from dpo_cli.recipe.yaml_marks import parse
 
 
 def relocated(path: Path) -> str:
-    """Give the file's text with its relative paths made absolute.
+    """Return the file's text with its relative paths made absolute.
 
     Raises:
         RecipeError: the recipe does not load.

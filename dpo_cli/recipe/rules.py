@@ -28,7 +28,7 @@ INERT_TRAIN = (
     "max_tokens_per_micro_batch",
     "skip_nonfinite",
 )
-"""Keys that say where things go, what is told and how it is cut, not what is computed: they do not enter the digest, so changing one finds
+"""Keys that say where things go, what is reported and how it is cut, not what is computed: they do not enter the digest, so changing one finds
 the same run. That is how a run goes on which ran out of memory or met a step that was not finite."""
 
 
@@ -137,7 +137,7 @@ def _secrets(recipe: Recipe) -> list[Problem]:
 
 
 def run_name(recipe: Recipe, stem: str) -> str:
-    """Give the run's name: `recipe.name` with its fields filled in, or the recipe file's `stem` and eight digits of the digest."""
+    """Return the run's name: `recipe.name` with its fields filled in, or the recipe file's `stem` and eight digits of the digest."""
     if recipe.name is not None:
         return _filled(recipe)[0]
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip(".-_")[:60] or "run"
@@ -145,7 +145,7 @@ def run_name(recipe: Recipe, stem: str) -> str:
 
 
 def _filled(recipe: Recipe) -> tuple[str, list[str]]:
-    """Give the name with its {dotted.key} fields filled in, and the fields that are no keys."""
+    """Return the name with its {dotted.key} fields filled in, and the fields that are no keys."""
     leaves, unknown = flat(dataclasses.asdict(recipe)), list[str]()
 
     def fill(match: re.Match[str]) -> str:
@@ -159,7 +159,7 @@ def _filled(recipe: Recipe) -> tuple[str, list[str]]:
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Give the leaves of nested dicts and lists by dotted key (`data.train[0].path`); empty ones are leaves."""
+    """Return the leaves of nested dicts and lists by dotted key (`data.train[0].path`); empty ones are leaves."""
     if isinstance(value, dict) and value:
         return {
             k: v
@@ -172,7 +172,7 @@ def flat(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def digest(recipe: Recipe) -> str:
-    """Give 64 hex digits that two recipes share exactly where every key that decides the result is equal."""
+    """Return 64 hex digits that two recipes share exactly where every key that decides the result is equal."""
     values = dataclasses.asdict(recipe)
     for key in (*INERT, *(f"train.{name}" for name in INERT_TRAIN)):
         group, _, name = key.rpartition(".")

@@ -27,13 +27,13 @@ class Settings:
 
 
 def settings_path() -> Path:
-    """Give where the user's configuration lies."""
+    """Return where the user's configuration lies."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return Path(home) / "dpo-cli" / "config.yaml"
 
 
 def load_settings() -> Settings:
-    """Give the user's configuration.
+    """Return the user's configuration.
 
     Raises:
         RecipeError: it cannot be read, or holds unknown keys or values: all of them.

@@ -51,7 +51,7 @@ class Tree:
     """Keys whose problem is already reported."""
 
     def mark(self, key: Key) -> Mark:
-        """Give the mark of a key, or of the nearest group around it."""
+        """Return the mark of a key, or of the nearest group around it."""
         return next(self.marks[key[:n]] for n in range(len(key), -1, -1) if key[:n] in self.marks)
 
 
@@ -79,7 +79,7 @@ _FLOAT = re.compile(
 
 
 def scalar(text: str) -> Any:
-    """Give the value of an unquoted scalar: None, bool, int, float (`5e-7` too) or the text itself."""
+    """Return the value of an unquoted scalar: None, bool, int, float (`5e-7` too) or the text itself."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if _INT.fullmatch(text):
@@ -155,7 +155,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, text: str, place: Callable[[int
 def _plain(
     node: yaml.Node, key: Key, tree: Tree, marked: Callable[[yaml.Node], Mark], repeated: list[Problem]
 ) -> Any:
-    """Give the node's plain value, filling in `tree.marks`; repeated keys are added to `repeated`."""
+    """Return the node's plain value, filling in `tree.marks`; repeated keys are added to `repeated`."""
     mark = marked(node)
     tree.marks.setdefault(key, mark)
     if isinstance(node, yaml.MappingNode):

@@ -38,11 +38,11 @@ class ReferenceFacts:
 
     def lines(self) -> list[str]:
         """Say the figures, and what is odd about them."""
-        told = (
+        line = (
             f"reference on {self.n:,} pairs: chosen {self.chosen:.2f}, rejected {self.rejected:.2f} nats per token;"
             f' ranks {self.right:.0%} right ("longer wins" {self.longer_wins:.0%})'
         )
-        return [told, *self._warnings()]
+        return [line, *self._warnings()]
 
     def _warnings(self) -> list[str]:
         found = []
@@ -63,7 +63,7 @@ class ReferenceFacts:
 
 
 def facts_of(groups: Sequence[TokenGroup], values: ReferenceValues) -> ReferenceFacts | None:
-    """Give the figures over all groups of two; None where there are none.
+    """Return the figures over all groups of two; None where there are none.
 
     Args:
         groups: pairs, the preferred completion first.

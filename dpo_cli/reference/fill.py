@@ -37,7 +37,7 @@ class Ranks(Protocol):
         """Number of ranks."""
 
     def from_main(self, value: T) -> T:
-        """Give the main rank's value on every rank."""
+        """Return the main rank's value on every rank."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def fill(
         score_all: scores groups over all ranks.
         store: where the main rank commits; None on the others.
         ranks: the job's ranks.
-        advance: told how many groups are done.
+        advance: called with how many groups are done.
         clock: seconds, for tests.
 
     Raises:
@@ -143,6 +143,6 @@ def _completions(groups: Sequence[TokenGroup]) -> int:
 
 
 def _next_size(groups: int, seconds: float, world: int) -> int:
-    """Give how many groups to score until the next commit."""
+    """Return how many groups to score until the next commit."""
     fitting = int(groups * COMMIT_S / seconds) if seconds > 0 else COMMIT_ROWS * world
     return max(world, min(fitting, COMMIT_ROWS * world))

@@ -38,7 +38,7 @@ class Namespace:
     """Folders of the runs that used it, the last one first."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it for `--json`."""
+        """Return it for `--json`."""
         return {
             "namespace": self.folder.name,
             **self.about,

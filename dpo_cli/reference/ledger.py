@@ -81,7 +81,7 @@ def open_ledger(
 
 
 def pinned_values(groups: Sequence[TokenGroup], run_dir: Path) -> Values | None:
-    """Give what a run pinned for these groups, which needs no reference model; None where that is not all, or not of one reference."""
+    """Return what a run pinned for these groups, which needs no reference model; None where that is not all, or not of one reference."""
     found = [path.name for path in (run_dir / PIN / f"v{VERSION}").glob("*") if path.is_dir()]
     if len(found) != 1:
         return None

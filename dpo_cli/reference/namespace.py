@@ -23,7 +23,7 @@ _OF_THE_PLACE = ("_name_or_path", "transformers_version", "use_cache", "dtype")
 
 
 def namespace(model: PreTrainedModel, precision: str, layout: str, weights: str | None = None) -> str:
-    """Give the namespace of a reference.
+    """Return the namespace of a reference.
 
     Args:
         model: the reference.
@@ -38,7 +38,7 @@ def namespace(model: PreTrainedModel, precision: str, layout: str, weights: str 
 
 
 def weights_digest(model: PreTrainedModel, adapter: bool = False) -> str:
-    """Give a digest over the tensors and an adapter's factors, not the files: re-sharding, renaming or moving a model changes nothing.
+    """Return a digest over the tensors and an adapter's factors, not the files: re-sharding, renaming or moving a model changes nothing.
 
     Args:
         model: before its first step.
@@ -57,7 +57,7 @@ def weights_digest(model: PreTrainedModel, adapter: bool = False) -> str:
 
 
 def remembered_digest(model: PreTrainedModel, folders: Sequence[Path], memo: Path) -> str:
-    """Give `weights_digest`, from a memo where the folder's weight files are the very same ones: a large model takes half a minute.
+    """Return `weights_digest`, from a memo where the folder's weight files are the very same ones: a large model takes half a minute.
 
     The memo is keyed by path, size, time and inode. Where it is wrong all the same, the spot check finds other values.
 

@@ -39,7 +39,7 @@ def write_segment(folder: Path, values: Values) -> Path:
 
 
 def read_segment(path: Path, wanted: Set[str] | None = None) -> dict[str, tuple[float, int]]:
-    """Give a segment's values, all of them or those of the wanted keys.
+    """Return a segment's values, all of them or those of the wanted keys.
 
     Raises:
         ValueError: the bytes are not those that the name promises, or a value cannot be a log-prob.
@@ -66,7 +66,7 @@ def read_segment(path: Path, wanted: Set[str] | None = None) -> dict[str, tuple[
 
 
 def rows_of(path: Path) -> int:
-    """Give the completions of a segment, from its name."""
+    """Return the completions of a segment, from its name."""
     count = path.stem.partition("-")[2]
     return int(count) if count.isdigit() else 0
 

@@ -32,7 +32,7 @@ BAD = "bad"
 
 
 def default_root() -> Path:
-    """Give the user's cache folder for reference log-probs."""
+    """Return the user's cache folder for reference log-probs."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(home) / "dpo-cli" / "reference"
 
@@ -76,7 +76,7 @@ class Store:
         return sum(map(rows_of, self.damaged))
 
     def read(self, wanted: Set[str] | None = None) -> dict[str, tuple[float, int]]:
-        """Give what is new since the last call, own values before imported and shared ones.
+        """Return what is new since the last call, own values before imported and shared ones.
 
         A damaged segment is moved to `bad/` with a warning; one that another process has merged meanwhile is found in its new place.
 
@@ -107,7 +107,7 @@ class Store:
         return self._write(OWN, values)
 
     def take_in(self, values: Values) -> Path:
-        """Commit values that another tool computed; they are told apart from then on.
+        """Commit values that another tool computed; they are marked as such from then on.
 
         Raises:
             StorageError: the disk is full or cannot be written.
@@ -200,7 +200,7 @@ class Store:
         log.warning("damaged reference segment set aside, its rows are scored again: %s (%s)", aside, reason)
 
     def _agreeing(self, known: Values, found: Values, path: Path) -> set[str]:
-        """Give the keys that both hold.
+        """Return the keys that both hold.
 
         Raises:
             StorageError: with different values.

@@ -29,21 +29,21 @@ def open_store(wanted: str | None, name: str, about: Mapping[str, Any]) -> Store
         RecipeError: the user's configuration is wrong.
     """
     root = Path(wanted).expanduser() if wanted else default_root()
-    told = next(_open_to_others(root, name), None)
-    if told is None:
+    exposed = next(_open_to_others(root, name), None)
+    if exposed is None:
         return Store(root, name, about)
     if load_settings().trust == "group" and root != default_root():
         own = next(_open_to_others(default_root(), name), None)
         if own is None:
             return Store(default_root(), name, about, shared=root)
-        root, told = default_root(), own
-    path, what = told
+        root, exposed = default_root(), own
+    path, what = exposed
     fix = f"`chmod go-w {path}` if it is yours; a lab's store needs `trust: group` in {settings_path()}"
     raise StorageError.of(str(path), f"the reference store is not yours alone: {what}", fix)
 
 
 def _open_to_others(root: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """Give the folders on the way to the values that somebody else can write to."""
+    """Yield the folders on the way to the values that somebody else can write to."""
     version = root / f"v{VERSION}"
     for path in (root, version, version / name, *(version / name / kind for kind in ("seg", "imported"))):
         try:

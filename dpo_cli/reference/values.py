@@ -22,7 +22,7 @@ class ReferenceValues:
         self._values.update(values)
 
     def missing(self, groups: Iterable[TokenGroup]) -> list[TokenGroup]:
-        """Give what has to be scored, each completion once: groups with only the completions that have no value.
+        """Return what has to be scored, each completion once: groups with only the completions that have no value.
 
         A key stands for token ids and score mask, so equal completions of equal prompts are one.
         """
@@ -41,15 +41,15 @@ class ReferenceValues:
         return waiting
 
     def of(self, groups: Iterable[TokenGroup]) -> dict[str, tuple[float, int]]:
-        """Give the values of the groups' completions by key."""
+        """Return the values of the groups' completions by key."""
         return {key: self._values[key] for group in groups for key in group.keys}
 
     def of_keys(self, keys: Iterable[str]) -> list[tuple[float, int]]:
-        """Give values by key, in that order."""
+        """Return values by key, in that order."""
         return [self._values[key] for key in keys]
 
     def lookup(self, groups: Sequence[TokenGroup], device: torch.device | str = "cpu") -> LogProbs:
-        """Give the values of the groups' completions in batch order, (N,); every one must be there."""
+        """Return the values of the groups' completions in batch order, (N,); every one must be there."""
         found = self.of_keys(key for group in groups for key in group.keys)
         total = torch.tensor([total for total, _ in found], dtype=torch.float32)
         tokens = torch.tensor([tokens for _, tokens in found])

@@ -77,7 +77,7 @@ _PACKAGES = ("dpo-cli", "torch", "transformers", "accelerate", "datasets", "safe
 
 
 def card_of(parts: Parts, summary: Summary, trained: Evaluation | None, command: str) -> str:
-    """Give the card of a run that ended, with the versions of the packages that made it."""
+    """Return the card of a run that ended, with the versions of the packages that made it."""
     recipe = parts.recipe
     method = methods.get(recipe.method.name)
     is_adapter = recipe.model.adapter is not None or parts.start.adapter is not None
@@ -98,7 +98,7 @@ def card_of(parts: Parts, summary: Summary, trained: Evaluation | None, command:
 
 
 def usage(tokenizer: PreTrainedTokenizerBase, *, is_reward: bool, is_adapter: bool) -> str:
-    """Give the code that has a saved folder's scores (`chats` or `texts` -> `scores`) or its answer (to `question` or `text`), as Markdown.
+    """Return the code that has a saved folder's scores (`chats` or `texts` -> `scores`) or its answer (to `question` or `text`), as Markdown.
 
     Args:
         tokenizer: the folder's; one without a pad token scores row by row, one without a chat template takes texts.
@@ -111,7 +111,7 @@ def usage(tokenizer: PreTrainedTokenizerBase, *, is_reward: bool, is_adapter: bo
 
 
 def as_whole(card: str, tokenizer: PreTrainedTokenizerBase, *, is_reward: bool) -> str:
-    """Give an adapter's card for the folder that holds it merged into its base."""
+    """Return an adapter's card for the folder that holds it merged into its base."""
     of_adapter, of_whole = (
         usage(tokenizer, is_reward=is_reward, is_adapter=is_adapter) for is_adapter in (True, False)
     )
@@ -136,7 +136,7 @@ def model_card(
     is_reward: bool = False,
     is_adapter: bool = False,
 ) -> str:
-    """Give the card's text, front matter first, credentials taken out.
+    """Return the card's text, front matter first, credentials taken out.
 
     Args:
         summary: the run's figures.

@@ -66,7 +66,7 @@ def take_snapshot(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[st
 
 
 def estimated_bytes(model: nn.Module) -> int:
-    """Give the size of a checkpoint: every trained weight and its two moments."""
+    """Return the size of a checkpoint: every trained weight and its two moments."""
     return sum(3 * weight.nbytes for weight in model.parameters() if weight.requires_grad)
 
 
@@ -101,21 +101,21 @@ def save_checkpoint(
 
 
 def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Give the newest checkpoint whose files have the digests of its manifest, and a line for each damaged one.
+    """Return the newest checkpoint whose files have the digests of its manifest, and a line for each damaged one.
 
     Raises:
         StorageError: the folder is a link; what it leads to is not this run's to read or to delete.
     """
     if folder.is_symlink():
         raise StorageError.of(str(folder), "is a link, which is not followed", "a folder in its place")
-    told: list[str] = []
+    skipped: list[str] = []
     for path in reversed(_committed(folder)):
         damaged = _damage(path)
         if damaged is None:
             state = json.loads((path / STATE).read_text())
-            return Checkpoint(path, int(state["step"]), state), told
-        told.append(f"{path} is not used: {damaged}")
-    return None, told
+            return Checkpoint(path, int(state["step"]), state), skipped
+        skipped.append(f"{path} is not used: {damaged}")
+    return None, skipped
 
 
 def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -148,7 +148,7 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
 
 
 def load_extra(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
-    """Give the tensors of one file of a checkpoint; none where it has no such file.
+    """Return the tensors of one file of a checkpoint; none where it has no such file.
 
     Raises:
         StorageError: the file is no safetensors, though the manifest is right: nobody but an attacker or a bug of ours wrote that.
@@ -210,13 +210,13 @@ def _discard(path: Path) -> None:
 
 
 def _committed(folder: Path) -> list[Path]:
-    """Give the checkpoint folders by step, oldest first; what has no manifest is not a checkpoint, and a link is none of ours."""
+    """Return the checkpoint folders by step, oldest first; what has no manifest is not a checkpoint, and a link is none of ours."""
     found = [path.parent for path in folder.glob(f"{_STEP}*/{MANIFEST}") if not path.parent.is_symlink()]
     return sorted(found, key=_step_of)
 
 
 def _step_of(path: Path) -> int:
-    """Give a checkpoint's step: as its manifest says, or where that cannot be read, its name."""
+    """Return a checkpoint's step: as its manifest says, or where that cannot be read, its name."""
     try:
         return int(json.loads((path / MANIFEST).read_text())["step"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -242,7 +242,7 @@ def _damage(path: Path) -> str | None:
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:
-    """Give the digest of a manifest's own content."""
+    """Return the digest of a manifest's own content."""
     return hashlib.blake2b(json.dumps(manifest, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

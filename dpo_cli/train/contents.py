@@ -25,7 +25,7 @@ MOST_LETTERS = 4_000
 
 
 def json_of(path: Path) -> Any:
-    """Give what a file holds; None where it is not there, or no JSON."""
+    """Return what a file holds; None where it is not there, or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -33,7 +33,7 @@ def json_of(path: Path) -> Any:
 
 
 def text_of(path: Path) -> str:
-    """Give a file's text; empty where it cannot be read."""
+    """Return a file's text; empty where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -41,7 +41,7 @@ def text_of(path: Path) -> str:
 
 
 def samples_of(found: Any) -> list[dict[str, Any]]:
-    """Give what the page shows of `samples.json`: prompt, the answers of each model, and the data's."""
+    """Return what the page shows of `samples.json`: prompt, the answers of each model, and the data's."""
     shown = []
     for sample in (
         [each for each in found if isinstance(each, dict)][:MOST_SAMPLES] if isinstance(found, list) else []
@@ -53,7 +53,7 @@ def samples_of(found: Any) -> list[dict[str, Any]]:
 
 
 def _said(text: Any) -> str:
-    """Give a text or chat messages as one text, cut where it is very long."""
+    """Return a text or chat messages as one text, cut where it is very long."""
     if isinstance(text, list):
         turns = [turn for turn in text if isinstance(turn, dict)]
         lone = len(turns) == 1
@@ -72,7 +72,7 @@ def samples_note(found: Any) -> str:
 
 
 def data_of(run: Path, loaded: Loaded | None) -> dict[str, Any]:
-    """Give the sources with what became of their rows, as the run counted them; of an old run, what its recipe says."""
+    """Return the sources with what became of their rows, as the run counted them; of an old run, what its recipe says."""
     found = json_of(run / DATA)
     try:
         sources = [SourceReport(**each) for each in found["sources"]]
@@ -81,14 +81,14 @@ def data_of(run: Path, loaded: Loaded | None) -> dict[str, Any]:
     except (TypeError, KeyError, AttributeError):
         sources, lines = [], []
     if sources:
-        told = [each.lines() for each in sources]
+        lines = [each.lines() for each in sources]
         rows = [
             {
                 "role": each.role,
                 "path": each.path,
-                "told": "; ".join([head.partition(": ")[2].partition(": ")[2] or head, *more]),
+                "text": "; ".join([head.partition(": ")[2].partition(": ")[2] or head, *more]),
             }
-            for each, (head, *more) in zip(sources, told, strict=True)
+            for each, (head, *more) in zip(sources, lines, strict=True)
         ]
         return {"rows": rows, "lines": lines}
     if loaded is None:
@@ -98,7 +98,7 @@ def data_of(run: Path, loaded: Loaded | None) -> dict[str, Any]:
         {
             "role": role,
             "path": source.path,
-            "told": f"{source.weight:g} passes an epoch" if source.weight != 1 else "",
+            "text": f"{source.weight:g} passes an epoch" if source.weight != 1 else "",
         }
         for role, several in (("train", data.train), ("eval", data.eval))
         for source in several
@@ -110,7 +110,7 @@ def data_of(run: Path, loaded: Loaded | None) -> dict[str, Any]:
 
 
 def cost_rows(run: Path, status: Status | None) -> list[tuple[str, str]]:
-    """Give what the run took, as names and texts."""
+    """Return what the run took, as names and texts."""
     if status is None:
         return []
     cost = cost_of(run)
@@ -131,7 +131,7 @@ def cost_rows(run: Path, status: Status | None) -> list[tuple[str, str]]:
 
 
 def changed_keys(loaded: Loaded | None) -> list[dict[str, Any]]:
-    """Give the keys that are not at their defaults."""
+    """Return the keys that are not at their defaults."""
     if loaded is None:
         return []
     return [
@@ -150,7 +150,7 @@ def _short(value: Any) -> str:
 
 
 def files_of(run: Path) -> list[tuple[str, str]]:
-    """Give the files that are there, and what each is for."""
+    """Return the files that are there, and what each is for."""
     known = {
         "model": "the trained model: weights, tokenizer, template, README.md",
         RECIPE: "the resolved recipe; running it repeats the run",
@@ -166,7 +166,7 @@ def files_of(run: Path) -> list[tuple[str, str]]:
 
 
 def try_it(run: Path) -> str:
-    """Give the command that shows what a finished run's model does."""
+    """Return the command that shows what a finished run's model does."""
     name, model = shlex.quote(str(run)), run / "model"
     if has_reward_head(model):
         return f"dpo score {name} FILE"
@@ -175,7 +175,7 @@ def try_it(run: Path) -> str:
 
 
 def next_commands(run: Path, status: Status | None) -> list[str]:
-    """Give what to type next: how to go on with an unfinished run, what to do with a finished one."""
+    """Return what to type next: how to go on with an unfinished run, what to do with a finished one."""
     name = shlex.quote(str(run))
     if status is None or status.state != "finished":
         return [status.resume] if status and status.resume else [f"dpo runs {shlex.quote(str(run.parent))}"]

@@ -18,7 +18,7 @@ from dpo_cli.train.subject import Part, Subject, subject_of
 
 
 def entries_of(targets: Sequence[str], overrides: Sequence[str], split: Part) -> list[Entry]:
-    """Give the results of runs and of folders that `dpo eval --out` wrote; runs without results are measured now.
+    """Return the results of runs and of folders that `dpo eval --out` wrote; runs without results are measured now.
 
     Raises:
         RecipeError: a folder that is named twice.
@@ -72,7 +72,7 @@ def models_loaded(recipe: Recipe) -> int:
 
 
 def _measured(subject: Subject, split: Part) -> Path:
-    """Give the folder of a run's results, measured now where there are none of its present model."""
+    """Return the folder of a run's results, measured now where there are none of its present model."""
     assert subject.run is not None, "only runs are measured"
     folder = subject.run / EVAL / subject.result_name(split)
     if (folder / FACTS).is_file() and not is_older(folder, subject.run / "model"):

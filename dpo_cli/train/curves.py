@@ -29,7 +29,7 @@ class Curve:
 CURVES = (
     Curve("Loss", "", [("loss", "")]),
     Curve("Reward accuracy", "share of pairs", [("rewards/accuracies", "")]),
-    Curve("Rewards told apart by label", "AUC", [("rewards/auc", "")], [(0.5, "a coin")]),
+    Curve("Rewards separated by label", "AUC", [("rewards/auc", "")], [(0.5, "a coin")]),
     Curve("Reward margin", "reward units", [("rewards/margins", "")]),
     Curve("Rewards", "reward units", [("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")]),
     Curve(
@@ -55,7 +55,7 @@ _KNOWN = {name for curve in CURVES for name, _ in curve.names} | {
 
 
 def curves_of(rows: Rows, clip_norm: float | None = None) -> tuple[list[Chart], str]:
-    """Give the pictures of a run, and what they leave out, in words.
+    """Return the pictures of a run, and what they leave out, in words.
 
     Args:
         rows: logged steps in order, as `read_metrics` gives them.
@@ -87,19 +87,19 @@ def _chart(curve: Curve, rows: Rows, clip_norm: float | None) -> Chart | None:
     drawn = [y for each in found for y in each.y]
     if curve.title == "Gradient norm" and clip_norm and max(drawn) >= clip_norm / 3:
         levels.append((clip_norm, "clipped above"))
-    is_share = curve.title in ("Reward accuracy", "Rewards told apart by label")
+    is_share = curve.title in ("Reward accuracy", "Rewards separated by label")
     y_range = (0.0, 1.0) if is_share else None
     return Chart(curve.title, "step", curve.unit, found, levels, y_range=y_range, x_range=_steps(rows))
 
 
 def _steps(rows: Rows) -> Range | None:
-    """Give the first and the last logged step: what all pictures of a run span; None for a single one."""
+    """Return the first and the last logged step: what all pictures of a run span; None for a single one."""
     steps = [float(row["step"]) for row in rows]
     return (min(steps), max(steps)) if max(steps) > min(steps) else None
 
 
 def _series(rows: Rows, part: str, name: str, called: str) -> Series:
-    """Give one name over the steps: training as a line, evaluations as dots with their intervals."""
+    """Return one name over the steps: training as a line, evaluations as dots with their intervals."""
     full = f"{part}/{name}"
     held = [row for row in rows if isinstance(row.get(full), int | float) and math.isfinite(row[full])]
     x, y = [float(row["step"]) for row in held], [float(row[full]) for row in held]
@@ -125,7 +125,7 @@ def _length_rule(rows: Rows) -> list[tuple[float, str]]:
 
 
 def window_of(rows: Rows) -> int | None:
-    """Give over how many steps a logged training value is a mean; None where that is not known."""
+    """Return over how many steps a logged training value is a mean; None where that is not known."""
     steps = [row["step"] for row in rows if "train/loss" in row]
     gaps = [later - earlier for earlier, later in pairwise(steps)]
     return sorted(gaps)[len(gaps) // 2] if gaps else None

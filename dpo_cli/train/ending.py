@@ -45,7 +45,7 @@ def recorded(
 
 
 def resume_command(loaded: Loaded, folder: Folder, command: str) -> str:
-    """Give the command that continues the run: the same one, unless that starts another run each time."""
+    """Return the command that continues the run: the same one, unless that starts another run each time."""
     if loaded.recipe.train.resume != "never":
         return command
     words = [word for word in shlex.split(command) if not word.startswith("train.resume=")]
@@ -56,12 +56,12 @@ def _record(status: Status, error: BaseException, going_on: str, world: int) -> 
     if isinstance(error, Stopped):
         _write(status, "stopped", Stopped.code, _stopped(status, error), going_on)
         launcher = ", under the same launcher" if world > 1 else ""
-        error.told = f"{status.run_dir}: {status.message}. Continue{launcher}: {going_on}"
+        error.message = f"{status.run_dir}: {status.message}. Continue{launcher}: {going_on}"
         return
     is_interrupt = isinstance(error, KeyboardInterrupt)
     code = error.code if isinstance(error, UserError) else 130 if is_interrupt else 1
-    told = str(error) or type(error).__name__
-    _write(status, "stopped" if is_interrupt else "failed", code, told, going_on if status.resumable else "")
+    message = str(error) or type(error).__name__
+    _write(status, "stopped" if is_interrupt else "failed", code, message, going_on if status.resumable else "")
 
 
 def _stopped(status: Status, error: Stopped) -> str:

@@ -81,7 +81,7 @@ def _plain(text: Any) -> Any:
 
 
 def only(loaded: Loaded, file: str) -> Loaded:
-    """Give the recipe with one file as all of its data, nothing held out."""
+    """Return the recipe with one file as all of its data, nothing held out."""
     data = replace(loaded.recipe.data, train=[Source(path=file)], eval=[], split=Split(eval=0.0))
     return replace(loaded, recipe=replace(loaded.recipe, data=data))
 
@@ -118,7 +118,7 @@ def _stated(line: Mapping[str, Any], row: DataRow, problems: Problems) -> list[f
     found = [line.get(name) for name in COLUMNS]
     for name, value in zip(COLUMNS, found, strict=True):
         if not isinstance(value, int | float) or not (math.isfinite(value) and value <= 0):
-            told = "has no" if name not in line else f"{value!r} is no log-prob in"
-            problems.add(row.group.source, f"{told} '{name}'", f"columns {' and '.join(COLUMNS)}, in nats")
+            problem = "has no" if name not in line else f"{value!r} is no log-prob in"
+            problems.add(row.group.source, f"{problem} '{name}'", f"columns {' and '.join(COLUMNS)}, in nats")
             return [0.0, 0.0]
     return [float(value) for value in found if value is not None]

@@ -28,8 +28,8 @@ class Fetched:
     def lines(self) -> list[str]:
         """Say it, and how to pin it."""
         at = f" at {self.commit[:12]}" if self.commit else ""
-        told = [f"{self.key:<16} {self.name}{at}: {self.place}"]
-        return told + ([f"{'':<16} not pinned; to pin it, {self.pin}: {self.commit}"] if self.pin else [])
+        lines = [f"{self.key:<16} {self.name}{at}: {self.place}"]
+        return lines + ([f"{'':<16} not pinned; to pin it, {self.pin}: {self.commit}"] if self.pin else [])
 
 
 def fetch(recipe: Recipe) -> list[Fetched]:

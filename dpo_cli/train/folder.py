@@ -33,7 +33,7 @@ PLUGIN = "plugin.json"
 
 
 def recipe_of(name: str) -> Recipe | None:
-    """Give the recipe of a run's folder; None for what is no run: a model's folder or a hub id."""
+    """Return the recipe of a run's folder; None for what is no run: a model's folder or a hub id."""
     path = Path(name) / RECIPE
     return load(str(path)).recipe if path.is_file() else None
 
@@ -124,7 +124,7 @@ def put_back(folder: Folder) -> None:
 
 
 def _status(loaded: Loaded, path: Path) -> Status | None:
-    """Give a folder's status; where a kill or a flipped bit left none, that of an unfinished run, if the folder is this recipe's."""
+    """Return a folder's status; where a kill or a flipped bit left none, that of an unfinished run, if the folder is this recipe's."""
     status = read_status(path)
     if status is not None:
         return status
@@ -154,7 +154,7 @@ def _named(loaded: Loaded, path: Path) -> Folder:
 
 
 def _continued(loaded: Loaded, path: Path, status: Status, extended: list[str]) -> Folder:
-    """Give the folder to go on in; `path` is where the run is now: it may have been moved, or the user has."""
+    """Return the folder to go on in; `path` is where the run is now: it may have been moved, or the user has."""
     following = Status(str(path), loaded.digest, attempt=status.attempt + 1, resumable=status.resumable)
     what = "finished" if status.state == "finished" else "unfinished"
     note = f"continuing the {what} run {path}" + (f" with {', '.join(extended)}" if extended else "")
@@ -165,7 +165,7 @@ def _continued(loaded: Loaded, path: Path, status: Status, extended: list[str]) 
 
 
 def _extension(loaded: Loaded, path: Path, status: Status) -> list[str]:
-    """Give how the run's end moves (`train.epochs=2`); empty where the recipe is the run's own.
+    """Return how the run's end moves (`train.epochs=2`); empty where the recipe is the run's own.
 
     One written by a version with fewer keys is the same if no key differs.
 

@@ -100,7 +100,7 @@ def _head_size(config: Any) -> int:
 
 
 def rope_of(model: PreTrainedModel) -> dict[str, Any]:
-    """Give a Llama-like model's rotary settings: `rope_type`, `rope_theta` and what scales them."""
+    """Return a Llama-like model's rotary settings: `rope_type`, `rope_theta` and what scales them."""
     config: Any = model.config
     return dict(config.rope_parameters)
 
@@ -126,13 +126,13 @@ def _tensors(model: PreTrainedModel, architecture: str) -> Iterator[tuple[str, n
 
 
 def _interleaved(weight: Tensor, n_heads: int) -> Tensor:
-    """Give a query or key projection with each head's rows as (0, half, 1, half + 1, ...): ggml's llama rotates neighbours, transformers halves."""
+    """Return a query or key projection with each head's rows as (0, half, 1, half + 1, ...): ggml's llama rotates neighbours, transformers halves."""
     halves = weight.reshape(n_heads, 2, -1, *weight.shape[1:])
     return halves.transpose(1, 2).reshape(weight.shape)
 
 
 def _rope_factors(model: PreTrainedModel) -> np.ndarray:
-    """Give what each rotary frequency is divided by, (head size / 2,)."""
+    """Return what each rotary frequency is divided by, (head size / 2,)."""
     rotary: Any = model.base_model.get_submodule("rotary_emb")
     size = _head_size(model.config)
     plain = rope_of(model)["rope_theta"] ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
@@ -140,7 +140,7 @@ def _rope_factors(model: PreTrainedModel) -> np.ndarray:
 
 
 def _pre_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Give llama.cpp's name for how text is split before the merges; None where it is not a byte-level BPE that is known here."""
+    """Return llama.cpp's name for how text is split before the merges; None where it is not a byte-level BPE that is known here."""
     stated = _backend(tokenizer)
     if stated["model"]["type"] != "BPE" or stated["model"].get("byte_fallback"):
         return None

@@ -33,7 +33,7 @@ class ReferenceSource(Protocol):
     """Gives the reference's log-probs of a batch."""
 
     def lookup(self, groups: Sequence[TokenGroup], device: torch.device | str = "cpu") -> LogProbs:
-        """Give the values of the groups' completions in batch order, (N,)."""
+        """Return the values of the groups' completions in batch order, (N,)."""
 
 
 class Event(Protocol):
@@ -149,7 +149,7 @@ def count_units(groups: Sequence[TokenGroup]) -> dict[Unit, int]:
 
 
 def normalised(out: LossOutput, units: dict[Unit, int]) -> Tensor:
-    """Give a micro-batch's share of the step's loss: each term's sum over the units of the whole step and all ranks."""
+    """Return a micro-batch's share of the step's loss: each term's sum over the units of the whole step and all ranks."""
     shares = [term.weight * term.losses.sum() / units[term.unit] for term in out.terms]
     return torch.stack(shares).sum()
 
@@ -164,7 +164,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def _batch(run: Run, members: Sequence[int], examples: Sequence[int]) -> Batch:
-    """Give a bin's groups; an empty bin becomes the step's shortest example with weight 0, so that ranks stay in step."""
+    """Return a bin's groups; an empty bin becomes the step's shortest example with weight 0, so that ranks stay in step."""
     if members:
         return Batch(tuple(run.groups[member] for member in members))
     shortest = min(examples, key=lambda example: run.lengths[example])
@@ -198,7 +198,7 @@ def reference_of(
     want: Set[Want],
     device: torch.device | str = "cpu",
 ) -> LogProbs | None:
-    """Give the reference's log-probs of a batch, and what a method wants beside their sums; None without a reference."""
+    """Return the reference's log-probs of a batch, and what a method wants beside their sums; None without a reference."""
     if source is None:
         return None
     found = source.lookup(groups, device)
@@ -217,7 +217,7 @@ class Step:
     """This rank's micro-batches."""
 
     def mean_mismatched_log_ratio(self) -> Tensor:
-        """Give the mean over the step's examples, on all ranks, of the mismatched completions' log-ratio: nats, ()."""
+        """Return the mean over the step's examples, on all ranks, of the mismatched completions' log-ratio: nats, ()."""
         run = self.run
         assert run.reference is not None, "a log-ratio needs a reference"
         total = torch.zeros((), dtype=torch.float64, device=run.runtime.device)
@@ -244,7 +244,7 @@ class Pull:
         self._gradient = gradient.detach()
 
     def per_group(self, groups: Sequence[TokenGroup]) -> Tensor:
-        """Give the mean size over each group's completions, (B,): for DPO beta sigma(-margin) over the step's pairs."""
+        """Return the mean size over each group's completions, (B,): for DPO beta sigma(-margin) over the step's pairs."""
         sizes, pulled = [len(group.completions) for group in groups], self._gradient.abs()
         if len(set(sizes)) == 1:
             return pulled.reshape(len(sizes), -1).mean(1)

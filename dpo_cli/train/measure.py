@@ -128,7 +128,7 @@ def keep(
 
 
 def held_out(subject: Subject, tokenizer: PreTrainedTokenizerBase, split: Part) -> list[DataRow]:
-    """Give the pairs to measure on: the recipe's own sets, or the share of its training rows that the prompts' digests hold out.
+    """Return the pairs to measure on: the recipe's own sets, or the share of its training rows that the prompts' digests hold out.
 
     Raises:
         DataError: there are none, or they are no pairs.
@@ -180,7 +180,7 @@ def reference_values(
     want: frozenset[Want],
     tokenizer: PreTrainedTokenizerBase,
 ) -> ReferenceValues | None:
-    """Give the reference's values: as the run pinned them, from the store, or scored now by a model that is then let go.
+    """Return the reference's values: as the run pinned them, from the store, or scored now by a model that is then let go.
 
     None where there is no reference.
 
@@ -239,7 +239,7 @@ def _judge(
     reference: LogProbs | None,
     precision: str,
 ) -> tuple[PairRows, float | None]:
-    """Give the pairs with their rewards, and the method's loss on them; None without the reference that it needs."""
+    """Return the pairs with their rewards, and the method's loss on them; None without the reference that it needs."""
     groups, config = [row.group for row in rows], subject.recipe.method
     method = methods.get(config.name)
     loss: float | None = None
@@ -270,7 +270,7 @@ def _judge(
 
 
 def set_names(paths: Sequence[str]) -> dict[str, str]:
-    """Give a short name for each source: its file's, or the whole path where two files are called the same."""
+    """Return a short name for each source: its file's, or the whole path where two files are called the same."""
     stems = {path: Path(path).name.partition(".")[0] or path for path in dict.fromkeys(paths)}
     taken = list(stems.values())
     return {path: stem if taken.count(stem) == 1 else path for path, stem in stems.items()}

@@ -41,7 +41,7 @@ class Trace:
 
 
 def spread(loss: Tensor) -> Tensor:
-    """Give the loss; where it is not finite, its gradients are all nan: every rank then sees it in the gradient's norm."""
+    """Return the loss; where it is not finite, its gradients are all nan: every rank then sees it in the gradient's norm."""
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
 
@@ -68,14 +68,14 @@ class FiniteCheck:
             found = run.runtime.gather(_suspects(trace))
             if run.runtime.is_main:
                 self._dump(run, trace.step, found)
-            told = _told(run, trace.step, found)
+            message = _message(run, trace.step, found)
             if run.n_skipped > self.budget:
                 fix = f"look at the rows in {self.run_dir / FILE_NAME}; a smaller optim.lr, train.precision=fp32"
                 fix += f", or train.skip_nonfinite={run.n_skipped} leaves out as many steps"
-                raise NumericsError.of(f"step {trace.step + 1}", f"{told}; no weight was changed", fix)
+                raise NumericsError.of(f"step {trace.step + 1}", f"{message}; no weight was changed", fix)
             if run.runtime.is_main:
                 log.warning(
-                    "step %d left out, %d of %d: %s", trace.step + 1, run.n_skipped, self.budget, told
+                    "step %d left out, %d of %d: %s", trace.step + 1, run.n_skipped, self.budget, message
                 )
 
     def _dump(self, run: Run, step: int, found: Sequence[tuple[Sequence[int], bool]]) -> None:
@@ -94,12 +94,12 @@ class FiniteCheck:
 
 
 def _suspects(trace: Trace) -> list[tuple[tuple[int, ...], bool]]:
-    """Give this rank's micro-batches and whether their loss was finite."""
+    """Return this rank's micro-batches and whether their loss was finite."""
     is_finite = torch.stack(list(trace.losses)).isfinite().tolist()
     return [(tuple(members), flag) for members, flag in zip(trace.bins, is_finite, strict=True)]
 
 
-def _told(run: Run, step: int, found: Sequence[tuple[Sequence[int], bool]]) -> str:
+def _message(run: Run, step: int, found: Sequence[tuple[Sequence[int], bool]]) -> str:
     rows = [run.groups[member].source for members, is_finite in found if not is_finite for member in members]
     if not rows:
         return "the gradient was not finite, though every loss was"
@@ -108,7 +108,7 @@ def _told(run: Run, step: int, found: Sequence[tuple[Sequence[int], bool]]) -> s
 
 
 def _row(run: Run, member: int, is_finite: bool) -> dict[str, Any]:
-    """Give a row as the model got it."""
+    """Return a row as the model got it."""
     group = run.groups[member]
     values = run.reference.of_keys(group.keys) if isinstance(run.reference, ReferenceValues) else []
     return {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def learning_rate(step: int, total: int, optim: Optim) -> float:
-    """Give the learning rate of a step (from 0): a linear rise, then constant, a line or a half cosine down to zero.
+    """Return the learning rate of a step (from 0): a linear rise, then constant, a line or a half cosine down to zero.
 
     The first step already learns: step s of w warm-up steps has (s + 1) / w of the peak; the last step stays above zero.
     """
@@ -27,12 +27,12 @@ def learning_rate(step: int, total: int, optim: Optim) -> float:
 
 
 def warmup_steps(total: int, warmup: float) -> int:
-    """Give the warm-up in steps: below 1 it is a share of the run."""
+    """Return the warm-up in steps: below 1 it is a share of the run."""
     return round(total * warmup) if warmup < 1 else min(int(warmup), total)
 
 
 def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
-    """Give fused AdamW; vectors (norms, biases) are not decayed."""
+    """Return fused AdamW; vectors (norms, biases) are not decayed."""
     trained = [weight for weight in module.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": optim.weight_decay},
@@ -56,7 +56,7 @@ PARTS = {
 
 
 def update_sizes(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Give `optim/update/<part>`: the root mean square of AdamW's last move of a part's trained weights, in units of the learning rate.
+    """Return `optim/update/<part>`: the root mean square of AdamW's last move of a part's trained weights, in units of the learning rate.
 
     About 0.1 to 1 where gradients come in, 0 where none does. Reads both moments once, and waits for the device.
     """

@@ -21,14 +21,14 @@ RULES = {
 
 
 def answer_of(run: Path, status: Status | None, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Give the first thing to know: the last `dpo eval`, else the run's own last evaluation, else the last one in its log; None without any."""
+    """Return the first thing to know: the last `dpo eval`, else the run's own last evaluation, else the last one in its log; None without any."""
     facts = _evaluated(run) or (status.eval if status else None) or _logged(rows)
     if not facts or (facts.get("accuracy") is None and facts.get("loss") is None):
         return None
     accuracy, ci = facts.get("accuracy"), facts.get("ci")
     rules = _rules(facts)
     margins = status.margins if status else {}
-    told = {"trained": "margin as trained", "saved": "margin as saved", "bf16": "margin loaded in bf16"}
+    titles = {"trained": "margin as trained", "saved": "margin as saved", "bf16": "margin loaded in bf16"}
     return {
         "what": f"held-out {facts.get('what', 'reward accuracy')}"
         if accuracy is not None
@@ -37,7 +37,7 @@ def answer_of(run: Path, status: Status | None, rows: Sequence[Mapping[str, Any]
         "figure": f"{accuracy:.3f}" if accuracy is not None else f"{facts['loss']:.4f}",
         "interval": f"{ci[0]:.3f} to {ci[1]:.3f}" if ci else "",
         "verdict": verdict(accuracy, ci, rules),
-        "rows": [(told[name], f"{value:+#.3g}") for name, value in margins.items() if name in told],
+        "rows": [(titles[name], f"{value:+#.3g}") for name, value in margins.items() if name in titles],
         "accuracy": accuracy,
         "ci": ci,
         "rules": rules,
@@ -49,7 +49,7 @@ def _evaluated(run: Path) -> dict[str, Any] | None:
 
 
 def _results(run: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Give what `dpo eval` left in the run's folder, by name; what cannot be read is left out."""
+    """Return what `dpo eval` left in the run's folder, by name; what cannot be read is left out."""
     found = []
     for path in sorted((run / EVAL).glob(f"*/{FACTS}")):
         try:
@@ -62,7 +62,7 @@ def _results(run: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _logged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Give the last evaluation in the log: of a run that was stopped on the way."""
+    """Return the last evaluation in the log: of a run that was stopped on the way."""
     last = next((row for row in reversed(rows) if "eval/loss" in row), None)
     if last is None:
         return None
@@ -79,7 +79,7 @@ def _logged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _rules(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Give the accuracies of what needs no training, by the names of `RULES`."""
+    """Return the accuracies of what needs no training, by the names of `RULES`."""
     found = facts.get("baselines")
     if not found:
         longer = facts.get("longer_wins")
@@ -110,7 +110,7 @@ def verdict(accuracy: float | None, ci: Sequence[float] | None, rules: Mapping[s
 
 
 def beside_of(answer: Mapping[str, Any] | None) -> Intervals | None:
-    """Give the picture of the accuracy beside what needs no training; None without an accuracy."""
+    """Return the picture of the accuracy beside what needs no training; None without an accuracy."""
     if answer is None or answer["accuracy"] is None:
         return None
     ends = (float(answer["ci"][0]), float(answer["ci"][1])) if answer["ci"] else None
@@ -122,13 +122,13 @@ def beside_of(answer: Mapping[str, Any] | None) -> Intervals | None:
 
 
 def measured_of(run: Path) -> list[list[str]]:
-    """Give the rows of the table of what `dpo eval` measured: the whole set, then each named set of several."""
-    told = []
+    """Return the rows of the table of what `dpo eval` measured: the whole set, then each named set of several."""
+    rows = []
     for name, facts in _results(run):
         sets = facts.get("sets") or {}
-        told.append(_measured(name, facts))
-        told += [_measured(f"{name}: {part}", each) for part, each in sets.items() if len(sets) > 1]
-    return told
+        rows.append(_measured(name, facts))
+        rows += [_measured(f"{name}: {part}", each) for part, each in sets.items() if len(sets) > 1]
+    return rows
 
 
 def _measured(name: str, facts: Mapping[str, Any]) -> list[str]:
@@ -150,7 +150,7 @@ def _figure(value: float | None) -> str:
 
 
 def measured_charts(run: Path) -> list[Chart | Intervals]:
-    """Give the pictures of the run's own held-out rows: is it as sure as it is right, and what length explains."""
+    """Return the pictures of the run's own held-out rows: is it as sure as it is right, and what length explains."""
     facts = _evaluated(run)
     if facts is None:
         return []
@@ -170,7 +170,7 @@ def measured_charts(run: Path) -> list[Chart | Intervals]:
 
 
 def reliability_chart(bins: Sequence[Mapping[str, Any]], ece: float | None) -> Chart:
-    """Give the reliability picture: how often the model is right where it is so sure; on the diagonal it is as sure as it is right."""
+    """Return the reliability picture: how often the model is right where it is so sure; on the diagonal it is as sure as it is right."""
     x, y = [float(each["confidence"]) for each in bins], [float(each["right"]) for each in bins]
     title = "As sure as it is right?" + ("" if ece is None else f" ECE {ece:.3f}")
     dots = Series("pairs about equally sure", x, y, kind="dots")

@@ -50,7 +50,7 @@ class Summary:
 
 
 def panel_lines(summary: Summary) -> list[str]:
-    """Give the lines of the panel, each a name and its text."""
+    """Return the lines of the panel, each a name and its text."""
     pace = f"{summary.pairs_per_second:.3g} pairs/s"
     rows = [
         *_result(summary),

@@ -19,7 +19,7 @@ from dpo_cli.train.policy import policy_start
 
 
 def plan(loaded: Loaded) -> dict[str, Any]:
-    """Give what would run, name -> value.
+    """Return what would run, name -> value.
 
     Raises:
         UserError: what would stop the run before its weights are loaded.

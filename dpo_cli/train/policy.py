@@ -56,7 +56,7 @@ def policy_start(recipe: Recipe, *, weights: bool) -> Start:
 def load_policy(
     recipe: Recipe, runtime: Runtime, start: Start, tokenizer: PreTrainedTokenizerBase, data: Data
 ) -> PreTrainedModel:
-    """Give the model to train: all weights in fp32, or an adapter in fp32 on a frozen base, which is in bf16 where the run computes in it."""
+    """Return the model to train: all weights in fp32, or an adapter in fp32 on a frozen base, which is in bf16 where the run computes in it."""
     recipe_adapter, dropout = recipe.model.adapter, recipe.train.dropout
     storage = storage_of(recipe, runtime, start)
     if not methods.get(recipe.method.name).trains_head:
@@ -74,7 +74,7 @@ def load_policy(
 
 
 def load_start(start: Start, vocabulary: int, storage: Storage | None = None) -> PreTrainedModel:
-    """Give a language model as it is before any step, with its adapter where it has one: a reference. In fp32 unless said otherwise."""
+    """Return a language model as it is before any step, with its adapter where it has one: a reference. In fp32 unless said otherwise."""
     model = load_model(start.base, vocabulary, **(storage or Storage(dtype=torch.float32, quantize=None)))
     if start.adapter is not None:
         continue_adapter(model, start.adapter)

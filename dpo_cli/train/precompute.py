@@ -42,7 +42,7 @@ class Precomputed:
     """What the reference's weights would take beside the policy's."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures for `--json`; counts are completions."""
+        """Return the figures for `--json`; counts are completions."""
         prepared = self.prepared
         return {
             "computed": prepared.filled.scored,

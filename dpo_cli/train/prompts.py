@@ -39,7 +39,7 @@ class Prompt:
 def prompts_of(
     subject: Subject, tokenizer: PreTrainedTokenizerBase, path: Path | None, limit: int, longest: int
 ) -> tuple[list[Prompt], list[str]]:
-    """Give the first `limit` distinct prompts, and what was left out, in words.
+    """Return the first `limit` distinct prompts, and what was left out, in words.
 
     Args:
         subject: what is asked; its recipe says how text becomes ids.
@@ -83,7 +83,7 @@ def prompts_of(
 
 
 def _usable(rows: Sequence[Asked], encoder: Encoder) -> tuple[list[Asked], list[str]]:
-    """Give the rows whose prompt the template can say, and how many cannot be said and why."""
+    """Return the rows whose prompt the template can say, and how many cannot be said and why."""
     encoded = encoder.encode([example for example, _ in rows])
     reasons = Counter(str(each.reason) for each in encoded if each.group is None)
     kept = [row for row, each in zip(rows, encoded, strict=True) if each.group is not None]
@@ -106,7 +106,7 @@ def _read(path: Path, has_template: bool) -> list[Asked]:
 
 
 def _asked(row: Row, place: str, has_template: bool) -> Asked:
-    """Give a row's prompt, with a word for its answer, and its `chosen` where it has one."""
+    """Return a row's prompt, with a word for its answer, and its `chosen` where it has one."""
     given = row.get("chosen")
     answer = messages(row, "chosen") if isinstance(given, list) else text(row, "chosen") if given else None
     chosen = None if answer is None else _one_turn([answer])

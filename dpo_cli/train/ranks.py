@@ -1,6 +1,6 @@
 """What the processes of a run must have in common, checked before the first step; and why the group ended, where one of them did.
 
-A launcher's exit code is that of whoever died first or was told to; the reason stands in another node's output. So a rank that fails
+A launcher's exit code is that of whoever died first or was asked to; the reason stands in another node's output. So a rank that fails
 leaves a line in the run folder, and the main rank ends with that line in place of "connection closed by peer".
 """
 
@@ -30,7 +30,7 @@ _LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer"
 
 
 def facts_of(recipe: Recipe) -> dict[str, str]:
-    """Give what every rank must have read alike: versions and the keys that decide a result, the seed among them.
+    """Return what every rank must have read alike: versions and the keys that decide a result, the seed among them.
 
     None of `data`: nodes may keep their copies where they like, and the rows themselves are compared.
     """
@@ -88,22 +88,22 @@ def leave_words(folder: Path, rank: int, error: BaseException) -> None:
     """Write down why this rank fails, for the main rank to tell; nothing where the group is what failed it."""
     if isinstance(error, Stopped) or is_lost(error):
         return
-    told = "; ".join(error.lines()) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    message = "; ".join(error.lines()) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     try:
-        (folder / WORDS.format(rank)).write_text(scrub(told))
+        (folder / WORDS.format(rank)).write_text(scrub(message))
     except OSError:
         return  # a folder that this rank cannot see; its own output has the reason
 
 
 def is_lost(error: BaseException) -> bool:
-    """Tell whether an error is that of a group which another rank has left, or does not answer in."""
+    """Return whether an error is that of a group which another rank has left, or does not answer in."""
     if isinstance(error, dist.DistError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST)
 
 
 def cause(folder: Path, error: BaseException) -> DistributedError | None:
-    """Give why the main rank really ends, where another rank's failure is why; None where the reason is its own.
+    """Return why the main rank really ends, where another rank's failure is why; None where the reason is its own.
 
     Args:
         folder: the run's.

@@ -31,7 +31,7 @@ COLUMN = "completions"
 
 
 def rate(subject: Subject, path: Path, runtime: Runtime) -> list[dict[str, Any]]:
-    """Give a file's rows with `rewards`, `ranking` (places of the completions, best first) and `best` (the first of them).
+    """Return a file's rows with `rewards`, `ranking` (places of the completions, best first) and `best` (the first of them).
 
     A row that cannot be scored (its prompt leaves no room within `data.max_length`) keeps its place, with `rewards` null and `reason`.
     Where completions had to be cut to that length, `cut` holds their places.
@@ -67,17 +67,17 @@ def rate(subject: Subject, path: Path, runtime: Runtime) -> list[dict[str, Any]]
     reference = None if values is None else values.lookup(distinct)
     given = rewards(policy, reference, method, recipe.method, is_bare=bool(subject.left_out)).tolist()
     by_key = dict(zip(groups, given, strict=True))
-    told = iter(
+    scores = iter(
         (None, str(each.reason), False)
         if each.group is None
         else (by_key[each.group.keys[0]], None, Note.CUT in each.notes)
         for each in encoded
     )
-    return [_rated(row, [next(told) for _ in example.completions]) for row, example in rows]
+    return [_rated(row, [next(scores) for _ in example.completions]) for row, example in rows]
 
 
 def read_rows_to_rate(path: Path, has_template: bool) -> list[tuple[Mapping[str, Any], Example]]:
-    """Give a file's rows, each with what it asks to be scored.
+    """Return a file's rows, each with what it asks to be scored.
 
     Raises:
         DataError: a missing file, lines that are no such rows: all of them, with their lines.
@@ -124,7 +124,7 @@ def _answer(content: str) -> tuple[dict[str, str]]:
 def rewards(
     policy: LogProbs, reference: LogProbs | None, method: Method, config: Any, *, is_bare: bool
 ) -> Tensor:
-    """Give the reward of each completion in the method's own units, (N,).
+    """Return the reward of each completion in the method's own units, (N,).
 
     Args:
         policy: (N,) log-probs, or a reward model's scores.
@@ -162,7 +162,7 @@ def _rated(row: Mapping[str, Any], found: Sequence[tuple[float | None, str | Non
 
 
 def best_only(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a rated row with its best completion alone, as `completion` and `reward`, of how many."""
+    """Return a rated row with its best completion alone, as `completion` and `reward`, of how many."""
     kept = {key: value for key, value in row.items() if key not in (COLUMN, "rewards", "ranking", "best")}
     if row["best"] is None:
         return {**kept, "completion": None, "reward": None, "of": len(row[COLUMN])}

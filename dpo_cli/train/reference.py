@@ -67,12 +67,12 @@ class Prepared:
         """Say where the values came from."""
         others = f", {self.filled.arrived:,} by other processes" if self.filled.arrived else ""
         lost = f", {self.set_aside:,} in damaged segments" if self.set_aside else ""
-        told = f"{LABEL}: {self.reused:,} found{lost}, {self.filled.scored:,} scored{others}; {self.store}"
-        return [told] if self.spot is None else [told, str(self.spot)]
+        summary = f"{LABEL}: {self.reused:,} found{lost}, {self.filled.scored:,} scored{others}; {self.store}"
+        return [summary] if self.spot is None else [summary, str(self.spot)]
 
 
 def to_score(recipe: Recipe, data: Data) -> list[TokenGroup]:
-    """Give everything that a run needs a reference's value of, always in the same order; test rows are none of it."""
+    """Return everything that a run needs a reference's value of, always in the same order; test rows are none of it."""
     groups = [*data.train, *data.mismatched, *data.eval]
     if "public" in methods.get(recipe.method.name).wants(recipe.method):
         groups += [group.public() for group in [*data.train, *data.eval]]
@@ -80,7 +80,7 @@ def to_score(recipe: Recipe, data: Data) -> list[TokenGroup]:
 
 
 def foreign_start(recipe: Recipe, policy: Start) -> Start | None:
-    """Give a reference that is not the policy's start; None where it is, or where there is no reference.
+    """Return a reference that is not the policy's start; None where it is, or where there is no reference.
 
     Raises:
         ModelError: there is no such model.
@@ -149,7 +149,7 @@ def prepare(
     groups: Sequence[TokenGroup],
     run_dir: Path | None,
 ) -> Prepared:
-    """Give the values of all groups: pinned in the run folder, found in the store, or scored now.
+    """Return the values of all groups: pinned in the run folder, found in the store, or scored now.
 
     The main rank reads and writes; the others get what it read, so that all agree on what is missing.
 
@@ -191,7 +191,7 @@ def prepare(
 
 
 def precision_of(recipe: Recipe, runtime: Runtime) -> str:
-    """Give the reference's arithmetic, `fp32` or `bf16`."""
+    """Return the reference's arithmetic, `fp32` or `bf16`."""
     wanted = recipe.reference.precision
     return runtime.precision if wanted == "auto" else wanted
 
@@ -220,7 +220,7 @@ def open_store_of(recipe: Recipe, runtime: Runtime, model: ReferenceModel) -> St
 
 
 def _identity(model: ReferenceModel, precision: str) -> tuple[str, dict[str, str]]:
-    """Give a reference's namespace, and what it is in words."""
+    """Return a reference's namespace, and what it is in words."""
     start = model.start
     folders = [start.base] if start.adapter is None else [start.base, start.adapter]
     weights = remembered_digest(model.scorer.model, folders, default_root() / "digests.json")

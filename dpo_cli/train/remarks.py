@@ -12,7 +12,7 @@ from dpo_cli.train.build import Parts
 
 
 def at_start(parts: Parts) -> list[Note]:
-    """Give the notes on the training rows."""
+    """Return the notes on the training rows."""
     rows = parts.data.train_rows
     # By hash: the rows' own bytes would stand in memory twice.
     note = repeated(
@@ -24,7 +24,7 @@ def at_start(parts: Parts) -> list[Note]:
 def at_end(
     parts: Parts, samples: Sequence[Mapping[str, Any]], trained: float | None, bf16: float | None
 ) -> list[Note]:
-    """Give the notes on the answers (`samples.json`) and on the mean held-out margin as trained and rounded to bf16."""
+    """Return the notes on the answers (`samples.json`) and on the mean held-out margin as trained and rounded to bf16."""
     before, after = ([sample[when] for sample in samples] for when in ("before", "after"))
     # Where margins do not start at 0, that of rounded weights says nothing of the update.
     is_update = methods.get(parts.recipe.method.name).needs_reference

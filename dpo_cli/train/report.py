@@ -68,7 +68,7 @@ def report_at_end(run: Path) -> None:
 
 
 def page_of(run: Path) -> bytes:
-    """Give the page, in less than `MAX_BYTES`: samples go first where it would be larger."""
+    """Return the page, in less than `MAX_BYTES`: samples go first where it would be larger."""
     facts = scrub_values(facts_of(run))
     page = rendered("report.html", facts)
     if len(page) > MAX_BYTES:
@@ -78,7 +78,7 @@ def page_of(run: Path) -> bytes:
 
 
 def facts_of(run: Path) -> dict[str, Any]:
-    """Give what the page says, by the names of its template."""
+    """Return what the page says, by the names of its template."""
     status, loaded, rows = read_status(run), _recipe(run), _metrics(run)
     recipe = loaded.recipe if loaded else None
     curves, curves_note = curves_of(rows, recipe.optim.clip_norm if recipe else None)
@@ -110,7 +110,7 @@ def facts_of(run: Path) -> dict[str, Any]:
 
 
 def _recipe(run: Path) -> Loaded | None:
-    """Give the run's recipe; None where it is not there or names what this process may not load."""
+    """Return the run's recipe; None where it is not there or names what this process may not load."""
     try:
         return load(str(run / RECIPE))
     except RecipeError:
@@ -118,7 +118,7 @@ def _recipe(run: Path) -> Loaded | None:
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
-    """Give the logged rows; what was not finite is left out, as if it had not been logged."""
+    """Return the logged rows; what was not finite is left out, as if it had not been logged."""
     try:
         rows = read_metrics(run / METRICS)
     except (OSError, ValueError):
@@ -139,12 +139,12 @@ def _what(loaded: Loaded | None, status: Status | None) -> str:
 
 def _state(status: Status | None) -> dict[str, str]:
     if status is None:
-        return {"name": "unknown", "tone": "warn", "told": f"no {STATUS} that can be read", "resume": ""}
+        return {"name": "unknown", "tone": "warn", "text": f"no {STATUS} that can be read", "resume": ""}
     steps = f"step {status.step:,} of {status.steps:,}" if status.steps else "before its first step"
-    told = steps if status.state == "finished" or not status.message else f"{steps}; {status.message}"
+    text = steps if status.state == "finished" or not status.message else f"{steps}; {status.message}"
     code = "" if not status.code else f" (exit code {status.code})"
     tone = _TONES.get(status.state, "")
-    return {"name": status.state + code, "tone": tone, "told": told[:2_000], "resume": status.resume}
+    return {"name": status.state + code, "tone": tone, "text": text[:2_000], "resume": status.resume}
 
 
 def _began(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -162,24 +162,24 @@ def _no_answer(status: Status | None) -> str:
 
 
 def _notes(status: Status | None, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Give the diagnoses of the whole run, then those that its status kept and that no longer hold at its end."""
+    """Return the diagnoses of the whole run, then those that its status kept and that no longer hold at its end."""
     steps = (status.steps if status else 0) or (rows[-1]["step"] if rows else 0)
     found = health.notes(rows, steps) if rows else []
-    told = [{"what": each.what, "evidence": each.evidence, "action": each.action} for each in found]
+    notes = [{"what": each.what, "evidence": each.evidence, "action": each.action} for each in found]
     known = {each.what for each in found}
     for line in status.notes if status else []:
         what, _, rest = line.partition(": ")
         evidence, _, action = rest.rpartition("; ")
         if what not in known:
             known.add(what)
-            told.append(
+            notes.append(
                 {
                     "what": f"{what} (on the way)",
                     "evidence": evidence or rest,
                     "action": action if evidence else "",
                 }
             )
-    return told
+    return notes
 
 
 def _no_notes(rows: Sequence[Mapping[str, Any]]) -> str:

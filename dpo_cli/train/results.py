@@ -38,7 +38,7 @@ def write_results(rows: PairRows, facts: dict[str, Any], folder: Path) -> None:
 
 
 def read_results(folder: Path) -> tuple[PairRows, dict[str, Any]] | None:
-    """Give the rows and facts of a folder; None where it holds none.
+    """Return the rows and facts of a folder; None where it holds none.
 
     Raises:
         StorageError: they cannot be read.
@@ -55,7 +55,7 @@ def read_results(folder: Path) -> tuple[PairRows, dict[str, Any]] | None:
 
 
 def is_older(folder: Path, model: Path) -> bool:
-    """Tell whether results were made before the model that is there now."""
+    """Return whether results were made before the model that is there now."""
     made = (folder / FACTS).stat().st_mtime
     return any(path.stat().st_mtime > made for path in model.glob("*.safetensors"))
 
@@ -71,7 +71,7 @@ class Cost:
 
 
 def cost_of(run: Path) -> Cost:
-    """Give what a run took: memory and time from `status.json`, tokens/s as the median of the logged windows."""
+    """Return what a run took: memory and time from `status.json`, tokens/s as the median of the logged windows."""
     status = read_status(run)
     if status is None:
         return Cost()
@@ -101,7 +101,7 @@ class RunState:
     """Seconds since it last wrote its status."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         evaluation = self.status.eval or {}
         return {
             "run": str(self.path),
@@ -121,7 +121,7 @@ class RunState:
 
 
 def runs_below(folder: Path) -> list[RunState]:
-    """Give the runs in a folder (or the folder itself, if it is one), the one that wrote last first.
+    """Return the runs in a folder (or the folder itself, if it is one), the one that wrote last first.
 
     One whose status cannot be read, as after a power cut, is there with the state `unknown`.
     """

@@ -30,23 +30,23 @@ log = logging.getLogger("dpo_cli")
 
 
 def newest_checkpoint(run_dir: Path) -> Checkpoint | None:
-    """Give the newest whole checkpoint of a run, naming each damaged one; None where it has none.
+    """Return the newest whole checkpoint of a run, naming each damaged one; None where it has none.
 
     Raises:
         StorageError: there are some, and none is whole.
     """
     folder = run_dir / CHECKPOINTS
-    checkpoint, told = latest_checkpoint(folder)
-    for line in told:
+    checkpoint, skipped = latest_checkpoint(folder)
+    for line in skipped:
         log.warning("%s", line)
-    if checkpoint is None and told:
+    if checkpoint is None and skipped:
         what = "none of its checkpoints is whole"
         raise StorageError.of(str(folder), what, "train.resume=never starts another run")
     return checkpoint
 
 
 def facts_of(parts: Parts) -> dict[str, Any]:
-    """Give what a checkpoint says of the run it belongs to: recipe, data, choices, machine, tracker."""
+    """Return what a checkpoint says of the run it belongs to: recipe, data, choices, machine, tracker."""
     id_file = parts.run_dir / ID_FILE
     return {
         "recipe": deciding(parts.recipe),
@@ -58,7 +58,7 @@ def facts_of(parts: Parts) -> dict[str, Any]:
 
 
 def pinned(parts: Parts) -> dict[str, dict[str, Tensor]]:
-    """Give the reference log-probs that a run uses, for its checkpoints: the pin and the store may be lost or change."""
+    """Return the reference log-probs that a run uses, for its checkpoints: the pin and the store may be lost or change."""
     if not isinstance(parts.reference, ReferenceValues):
         return {}
     values = parts.reference.of_keys(_keys(parts))
@@ -117,7 +117,7 @@ def _restore_meter(run: Run, state: dict[str, Any]) -> None:
 
 
 def _columns(meters: list[dict[str, dict[str, Any]]], part: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Give what all ranks' windows hold under each name, side by side."""
+    """Return what all ranks' windows hold under each name, side by side."""
     windows = [meter.get(part, {}) for meter in meters]
     names = dict.fromkeys(name for window in windows for name in window)
     return {name: list(zip(*(w[name] for w in windows if name in w), strict=True)) for name in names}
@@ -168,7 +168,7 @@ def _keys(parts: Parts) -> list[str]:
 
 
 def _machine(parts: Parts) -> dict[str, Any]:
-    """Give what the last bits of a result depend on beside the run itself."""
+    """Return what the last bits of a result depend on beside the run itself."""
     device = parts.runtime.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     seed_step(parts.recipe.train.seed, 0, 0)

@@ -152,7 +152,7 @@ def _tracker(parts: Parts) -> WandbSink | None:
 
 
 def _sinks(parts: Parts, tracker: WandbSink | None) -> tuple[ConsoleSink | None, Fanout]:
-    """Give the console and all sinks; only the main process has some."""
+    """Return the console and all sinks; only the main process has some."""
     console = ConsoleSink() if parts.runtime.is_main else None
     sinks: list[Sink] = [JsonlSink(), console] if console else []
     return console, Fanout([*sinks, *([tracker] if tracker else [])])
@@ -175,7 +175,7 @@ def _saver(parts: Parts, status: Status, checkpoint: Checkpoint | None) -> Saver
 
 
 def _assemble(parts: Parts) -> Run:
-    """Give the run with its optimizer, without events."""
+    """Return the run with its optimizer, without events."""
     recipe, runtime = parts.recipe, parts.runtime
     optimizer = build_optimizer(parts.scorer, recipe.optim)
     model = runtime.prepare(parts.scorer)

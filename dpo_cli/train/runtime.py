@@ -87,7 +87,7 @@ class Runtime:
         return norm
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
-        """Give the sum over ranks."""
+        """Return the sum over ranks."""
         if self.world == 1:
             return values
         summed = self._accelerator.reduce(values, reduction="sum")
@@ -95,11 +95,11 @@ class Runtime:
         return summed
 
     def gather(self, items: Sequence[T]) -> list[T]:
-        """Give the items of all ranks, rank after rank, on every rank."""
+        """Return the items of all ranks, rank after rank, on every rank."""
         return list(items) if self.world == 1 else gather_object(list(items))
 
     def from_main(self, value: T) -> T:
-        """Give the main process's value on every rank."""
+        """Return the main process's value on every rank."""
         if self.world == 1:
             return value
         box: list[Any] = [value]
@@ -107,7 +107,7 @@ class Runtime:
         return box[0]
 
     def highest(self, value: int) -> int:
-        """Give the highest value of all ranks, on every rank; a few dozen microseconds, and no GPU is waited for."""
+        """Return the highest value of all ranks, on every rank; a few dozen microseconds, and no GPU is waited for."""
         if self._group is None:
             return value
         box = torch.tensor(value)

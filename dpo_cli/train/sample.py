@@ -56,7 +56,7 @@ class Draws:
 def sample(
     subject: Subject, reference: str | None, data: Path | None, draws: Draws, out: Path, runtime: Runtime
 ) -> tuple[list[Row], list[str]]:
-    """Give the rows of `out`, which holds all that was asked for afterwards, and what to note; rows that it held before are kept.
+    """Return the rows of `out`, which holds all that was asked for afterwards, and what to note; rows that it held before are kept.
 
     Args:
         subject: the policy; its recipe says how text becomes ids.
@@ -92,14 +92,14 @@ def sample(
 
 
 def _longest_prompt(subject: Subject, start: Start, draws: Draws) -> int:
-    """Give how many tokens a prompt may have: what the recipe takes, and what leaves room for an answer within the model's positions."""
+    """Return how many tokens a prompt may have: what the recipe takes, and what leaves room for an answer within the model's positions."""
     config = AutoConfig.from_pretrained(start.base, local_files_only=True).get_text_config()
     positions = getattr(config, "max_position_embeddings", None) or 2**31  # none: nothing but memory ends it
     return min(subject.recipe.data.max_length - 1, positions - draws.max_new_tokens)
 
 
 def reference_name(subject: Subject, asked: str | None) -> str | None:
-    """Give the model that a policy is held against: the one asked for, or its own reference; None for `none`.
+    """Return the model that a policy is held against: the one asked for, or its own reference; None for `none`.
 
     Raises:
         RecipeError: nothing says which.
@@ -139,7 +139,7 @@ class _Sheet:
 
 
 def _rows(prompts: Sequence[Prompt], draws: Draws, held: list[Row], path: Path) -> list[Row]:
-    """Give the rows of the file with those that are new behind them, still without answers."""
+    """Return the rows of the file with those that are new behind them, still without answers."""
     settings = {"seed": draws.seed, "max_new_tokens": draws.max_new_tokens, "engine": draws.engine}
     for name, value in settings.items():
         if other := next((row for row in held if row[name] != value), None):
@@ -185,8 +185,8 @@ def _complete(work: _Work, sheet: _Sheet, role: str, start: Start, name: str) ->
     if other := next((answer for answer in before if answer["digest"] != digest), None):
         what = f"its samples of the {role} are those of '{other['model']}', which is not what '{name}' is now"
         raise StorageError.of(str(sheet.path), what, "another --out")
-    for told in _said(work, model, start, sheet, silent):
-        for row, ids in told:
+    for batch in _said(work, model, start, sheet, silent):
+        for row, ids in batch:
             row[role] = _answer(ids, work.tokenizer, stop_ids(model, work.tokenizer), name, digest)
         sheet.keep()
     unscored = [row for row in asked if row["policy"].get(field) is None]
@@ -198,7 +198,7 @@ def _complete(work: _Work, sheet: _Sheet, role: str, start: Start, name: str) ->
 
 
 def _is_newer(start: Start, path: Path) -> bool:
-    """Tell whether a model's weights were written after a file of its samples."""
+    """Return whether a model's weights were written after a file of its samples."""
     made = path.stat().st_mtime if path.exists() else 0.0
     return any(file.stat().st_mtime > made for file in start.folder.glob("*.safetensors"))
 
@@ -206,7 +206,7 @@ def _is_newer(start: Start, path: Path) -> bool:
 def _said(
     work: _Work, model: PreTrainedModel, start: Start, sheet: _Sheet, rows: Sequence[Row]
 ) -> Iterator[list[tuple[Row, list[int]]]]:
-    """Give the model's answers to rows, as they come."""
+    """Yield the model's answers to rows, as they come."""
     stops = stop_ids(model, work.tokenizer)
     length = work.draws.max_new_tokens
     with progress("answers", len(rows)) as advance, work.runtime.autocast():
@@ -226,7 +226,7 @@ def _said(
 
 
 def _seed(row: Row) -> int:
-    """Give the seed of a draw's noise: the same for policy and reference, so equal models say the same."""
+    """Return the seed of a draw's noise: the same for policy and reference, so equal models say the same."""
     text = f"{row['seed']}/{row['prompt_key']}/{row['temperature']:g}/{row['k']}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
@@ -247,7 +247,7 @@ def _answer(
 
 
 def _scores(work: _Work, model: PreTrainedModel, sheet: _Sheet, rows: Sequence[Row]) -> list[float]:
-    """Give a model's summed log-prob, nats, of the tokens that the policy said, by the scorer that training uses."""
+    """Return a model's summed log-prob, nats, of the tokens that the policy said, by the scorer that training uses."""
     if not rows:
         return []
     groups = [

@@ -48,7 +48,7 @@ def sample_after(parts: Parts, scorer: Scorer) -> list[dict[str, Any]]:
 
 
 def sample_lines(samples: list[dict[str, Any]]) -> list[str]:
-    """Give the samples as lines of text."""
+    """Return the samples as lines of text."""
     lines = []
     for sample in samples:
         lines += ["", f"prompt  {last_words(sample['prompt'])}"]
@@ -57,17 +57,17 @@ def sample_lines(samples: list[dict[str, Any]]) -> list[str]:
 
 
 def last_words(prompt: Any) -> str:
-    """Give a prompt's last turn on one line."""
+    """Return a prompt's last turn on one line."""
     text = prompt if isinstance(prompt, str) else prompt[-1].get("content", "")
     return one_line(str(text))[-300:]
 
 
 def one_line(text: str) -> str:
-    """Give text without line breaks, and without anything a terminal would act on."""
+    """Return text without line breaks, and without anything a terminal would act on."""
     return escaped(" ".join(text.split()))
 
 
 def _distinct_prompts(parts: Parts) -> list[Any]:
-    """Give the first held-out row of each prompt, as many as the recipe asks for."""
+    """Return the first held-out row of each prompt, as many as the recipe asks for."""
     first = {row.prompt_key: row for row in reversed(parts.data.eval_rows)}
     return list(reversed(first.values()))[: parts.recipe.train.samples]

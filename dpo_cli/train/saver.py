@@ -42,7 +42,7 @@ class Saver:
             committed: called at a step boundary with the step of a checkpoint that was committed.
         """
         self._folder, self._keep_last, self.facts, self._extra = folder, keep_last, facts, extra
-        self._told_committed = committed
+        self._on_commit = committed
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self.step: int | None = None
@@ -95,11 +95,11 @@ class Saver:
             self._thread.start()
 
     def poll(self) -> bool:
-        """Tell whether the last checkpoint could not be written, and pass on that one was; never waits."""
+        """Return whether the last checkpoint could not be written, and pass on that one was; never waits."""
         if self._thread is not None and not self._thread.is_alive() and self._error is None:
             self._thread = None
             assert self.step is not None
-            self._told_committed(self.step)
+            self._on_commit(self.step)
         return self._error is not None
 
     def join(self) -> None:

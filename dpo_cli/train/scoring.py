@@ -29,7 +29,7 @@ def score_over_ranks(
 
 
 def log_probs(sums: Sequence[Sums]) -> LogProbs:
-    """Give the sums of groups as log-probs on the CPU, (N,)."""
+    """Return the sums of groups as log-probs on the CPU, (N,)."""
     flat = [value for own in sums for value in own]
     total = torch.tensor([total for total, _ in flat], dtype=torch.float32)
     return LogProbs(total, torch.tensor([tokens for _, tokens in flat], dtype=torch.int64))
@@ -38,7 +38,7 @@ def log_probs(sums: Sequence[Sums]) -> LogProbs:
 def log_probs_over_ranks(
     score_all: Callable[[Sequence[TokenGroup]], list[Sums]], groups: Sequence[TokenGroup], want: Set[Want]
 ) -> LogProbs:
-    """Give the log-probs of groups and what a method wants beside them, scored apart: an evaluation is not worth a layout of its own.
+    """Return the log-probs of groups and what a method wants beside them, scored apart: an evaluation is not worth a layout of its own.
 
     Not `confidence`: it weighs training pairs only.
     """

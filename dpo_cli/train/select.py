@@ -39,10 +39,10 @@ class Ranks(Protocol):
         """Whether this process writes files."""
 
     def from_main(self, value: T) -> T:
-        """Give the main rank's value on every rank."""
+        """Return the main rank's value on every rank."""
 
     def gather(self, items: Sequence[T]) -> list[T]:
-        """Give the items of all ranks on every rank."""
+        """Return the items of all ranks on every rank."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Choice:
 
 
 def selection_of(parts: Parts) -> Selection | None:
-    """Give what follows a run's evaluations; None where nothing is held out, or the last weights are taken whatever they say."""
+    """Return what follows a run's evaluations; None where nothing is held out, or the last weights are taken whatever they say."""
     wanted, prompts = parts.recipe.train, [row.prompt_key for row in parts.data.eval_rows]
     if not prompts or (wanted.select == "last" and wanted.early_stop is None):
         return None
@@ -151,11 +151,11 @@ class Selection:
             return Choice(None, f"of the last step: none of {self.n} evaluations was better")
         found = models_differ(np.array(best.correct), np.array(last.correct), self._clusters)
         p_value = 1.0 if found.p_value is None else min(found.p_value * self.n, 1.0)
-        told = f"step {best.step}, {best.accuracy:.3f} against {last.accuracy:.3f} at the end on the same {last.n:,} pairs"
+        compared = f"step {best.step}, {best.accuracy:.3f} against {last.accuracy:.3f} at the end on the same {last.n:,} pairs"
         corrected = f"p = {p_value:.2g}, corrected for {self.n} evaluations"
         if p_value >= LEVEL:
-            return Choice(None, f"of the last step: {told}, is not separable from it ({corrected})")
-        return Choice(best.step, f"of {told} ({corrected}); chosen on these pairs, so their figures flatter")
+            return Choice(None, f"of the last step: {compared}, is not separable from it ({corrected})")
+        return Choice(best.step, f"of {compared} ({corrected}); chosen on these pairs, so their figures flatter")
 
     def load_best(self, model: nn.Module) -> bool:
         """Put the best weights into a model, on all ranks or on none; where their file is damaged, say so and leave the last."""
@@ -170,7 +170,7 @@ class Selection:
         return True
 
     def _read(self) -> dict[str, Tensor] | None:
-        """Give the best weights; None where their file is damaged."""
+        """Return the best weights; None where their file is damaged."""
         assert self.best is not None, "something was chosen"
         path = self._path(self.best.step)
         try:
@@ -183,7 +183,7 @@ class Selection:
             return None
 
     def state(self) -> dict[str, Any]:
-        """Give what a checkpoint keeps."""
+        """Return what a checkpoint keeps."""
         return {"best": self.best and asdict(self.best), "n": self.n, "waited": self.waited}
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -60,9 +60,9 @@ def check_start(
             what,
             "train.resume=never if the model folder changed; else reference.store=<a new folder>",
         )
-    told = f"self-test: policy = reference to {(sums / policy.tokens).mean().item():.1e} nats per token"
+    line = f"self-test: policy = reference to {(sums / policy.tokens).mean().item():.1e} nats per token"
     closed_form = None if method.at_reference is None else method.at_reference(config)
     if closed_form is None:
-        return told
+        return line
     loss = mean_loss(method.loss(policy, theirs, config), policy).item()
-    return f"{told}, loss {loss:.4f} (closed form {closed_form:.4f})"
+    return f"{line}, loss {loss:.4f} (closed form {closed_form:.4f})"

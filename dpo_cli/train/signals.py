@@ -139,7 +139,7 @@ def listening() -> Iterator[Signals]:
 
 
 def is_launched(environment: Mapping[str, str]) -> bool:
-    """Tell whether torchrun or `accelerate launch` started this process: both leave a variable that no user sets."""
+    """Return whether torchrun or `accelerate launch` started this process: both leave a variable that no user sets."""
     return "LOCAL_RANK" in environment or "ACCELERATE_DYNAMO_BACKEND" in environment
 
 

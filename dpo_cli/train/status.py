@@ -59,7 +59,7 @@ class Status:
 
 
 def read_status(run_dir: Path) -> Status | None:
-    """Give the status of a run folder; None where it has none that can be read."""
+    """Return the status of a run folder; None where it has none that can be read."""
     try:
         status = Status(**json.loads((run_dir / FILE_NAME).read_text()))
     except (OSError, ValueError, TypeError):

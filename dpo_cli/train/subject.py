@@ -61,7 +61,7 @@ class Subject:
         )
 
     def result_name(self, split: str) -> str:
-        """Give a name for results: the split's, and 6 hex of the overrides where there are some."""
+        """Return a name for results: the split's, and 6 hex of the overrides where there are some."""
         if not self.overrides:
             return split
         return f"{split}-{hashlib.blake2b(' '.join(self.overrides).encode(), digest_size=3).hexdigest()}"
@@ -73,7 +73,7 @@ class Subject:
 
 
 def subject_of(target: str, overrides: Sequence[str] = ()) -> Subject:
-    """Give what a run folder, a model folder, a hub name or a recipe stands for.
+    """Return what a run folder, a model folder, a hub name or a recipe stands for.
 
     Raises:
         RecipeError: unknown keys, a run's training changed in hindsight, a model without data, or a reference that is not named.
@@ -122,7 +122,7 @@ def _named(loaded: Loaded, target: str) -> Subject:
 
 
 def _of_model(name: str, overrides: Sequence[str]) -> Subject:
-    """Give a model that comes without a recipe: a reward model by its own config, else one with the implicit reward of DPO."""
+    """Return a model that comes without a recipe: a reward model by its own config, else one with the implicit reward of DPO."""
     values = {"model": {"name": name}, "data": {"train": [{"path": _PLACEHOLDER}]}}
     folder = local_folder(name)
     if folder is not None and has_reward_head(folder):

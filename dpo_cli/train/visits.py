@@ -58,7 +58,7 @@ class Visits:
 
 
 def _finite(part: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Give values for strict JSON: what is not finite becomes null."""
+    """Return values for strict JSON: what is not finite becomes null."""
     return {
         name: [value if math.isfinite(value) else None for value in values] for name, values in part.items()
     }

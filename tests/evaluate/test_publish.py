@@ -54,7 +54,7 @@ def test_the_page_says_which_is_best_and_what_cannot_be_told_apart(found: Compar
 
     assert {"compare.html", "compare.json", "compare.csv", "compare.tex", "compare.svg"} <= set(names)
     assert f"{HOSTILE} is right most often" in text
-    assert "but cannot be told apart from alike on so many rows; from the others it can" in text
+    assert "but cannot be separated from alike on so many rows; from the others it can" in text
     assert "method.beta 0.1 0.1 0.5" in text and "GiB" in text and "not separable at n = 400" in text
     facts = json.loads((tmp_path / "compare.json").read_text())
     assert facts["runs"][0]["frontier"][1]["reward_ci"] == [0.5, 0.7]

@@ -9,7 +9,7 @@ from dpo_cli.evaluate.judges._base import Judge
 
 
 def open_judge(spec: str, model: str | None = None, reads: Literal["chat", "pair"] | None = None) -> Judge:
-    """Give the judge that a word, an address or a model's name stands for.
+    """Return the judge that a word, an address or a model's name stands for.
 
     Args:
         spec: `longer`, `lexicon`, `http(s)://HOST/v1` of an OpenAI-compatible server, or a reward model.

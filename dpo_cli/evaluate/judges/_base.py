@@ -13,7 +13,7 @@ from dpo_cli.methods._base import wins
 from dpo_cli.types import Text
 
 Advance = Callable[[int], None]
-"""Is told how many more questions are done."""
+"""Called with how many more questions are done."""
 Score = float | str
 """A score, or why there is none."""
 
@@ -48,18 +48,18 @@ class Judge(Protocol):
     """Of what decides its verdicts, beside the question; empty where the name says it all."""
 
     def judge(self, questions: Sequence[Question], advance: Advance) -> list[Verdict]:
-        """Give a verdict on each question, in their order; one that cannot be had says why."""
+        """Return a verdict on each question, in their order; one that cannot be had says why."""
         ...
 
     def facts(self) -> dict[str, Any]:
-        """Give what it took and how it was asked, as plain values for JSON."""
+        """Return what it took and how it was asked, as plain values for JSON."""
         ...
 
 
 def by_scores(
     questions: Sequence[Question], score: Callable[[Sequence[tuple[Text, str]]], Sequence[Score]]
 ) -> list[Verdict]:
-    """Give verdicts from scores of single answers, each distinct answer to a prompt scored once; equal scores are a tie.
+    """Return verdicts from scores of single answers, each distinct answer to a prompt scored once; equal scores are a tie.
 
     Args:
         questions: what to judge.

@@ -72,7 +72,7 @@ def post(url: str, payload: Any, key: str | None, timeout_s: float) -> Any:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Give an opener that knows proxies and TLS, and no redirects."""
+    """Return an opener that knows proxies and TLS, and no redirects."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -102,7 +102,7 @@ class Patience:
         """Why nothing is asked any more; empty while there is hope."""
 
     def ask(self, once: Callable[[], T]) -> T:
-        """Give what `once` gives, at the first try that works.
+        """Return what `once` gives, at the first try that works.
 
         Raises:
             NoReply: none did.

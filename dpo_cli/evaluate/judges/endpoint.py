@@ -68,7 +68,7 @@ class Endpoint:
         self._lock = threading.Lock()
 
     def judge(self, questions: Sequence[Question], advance: Advance) -> list[Verdict]:
-        """Give the verdicts; a question without two answers has none. What was answered before is not asked again."""
+        """Return the verdicts; a question without two answers has none. What was answered before is not asked again."""
         patience, pool = Patience(TRIES, PAUSE_S, GONE_AFTER), ThreadPoolExecutor(WORKERS)
         try:
             verdicts = []
@@ -81,7 +81,7 @@ class Endpoint:
             pool.shutdown(cancel_futures=True)
 
     def facts(self) -> dict[str, Any]:
-        """Give what was asked, what was found on disk, the tokens that the server counted, and how often it preferred what came first."""
+        """Return what was asked, what was found on disk, the tokens that the server counted, and how often it preferred what came first."""
         return {
             "url": self._url,
             "digest": self.digest,

@@ -33,7 +33,7 @@ class Lexicon:
         self._analyzer = module.SentimentIntensityAnalyzer()
 
     def judge(self, questions: Sequence[Question], advance: Advance) -> list[Verdict]:
-        """Give the verdicts; there is always one."""
+        """Return the verdicts; there is always one."""
         advance(len(questions))
         return by_scores(questions, lambda asked: [self._score(answer) for _, answer in asked])
 

@@ -15,10 +15,10 @@ class Longer:
     digest = ""
 
     def judge(self, questions: Sequence[Question], advance: Advance) -> list[Verdict]:
-        """Give the verdicts; there is always one."""
+        """Return the verdicts; there is always one."""
         advance(len(questions))
         return by_scores(questions, lambda asked: [float(len(answer)) for _, answer in asked])
 
     def facts(self) -> dict[str, Any]:
-        """Give nothing: it costs nothing."""
+        """Return nothing: it costs nothing."""
         return {}

@@ -55,7 +55,7 @@ class Reward:
         self._limit = min(stated or tokenizer.model_max_length, tokenizer.model_max_length)
 
     def judge(self, questions: Sequence[Question], advance: Advance) -> list[Verdict]:
-        """Give the verdicts; an answer that is too long for the model has none."""
+        """Return the verdicts; an answer that is too long for the model has none."""
         verdicts = []
         for start in range(0, len(questions), CHUNK):
             chunk = questions[start : start + CHUNK]
@@ -68,7 +68,7 @@ class Reward:
         return {"input": self._reads, "digest": self.digest}
 
     def scores(self, asked: Sequence[tuple[Text, str]]) -> list[Score]:
-        """Give the score of each (prompt, answer), or why there is none; padding changes none."""
+        """Return the score of each (prompt, answer), or why there is none; padding changes none."""
         rows = [self._encode(prompt, answer) for prompt, answer in asked]
         found: list[Score] = [row if isinstance(row, str) else 0.0 for row in rows]
         fitting = [i for i, row in enumerate(rows) if not isinstance(row, str)]
@@ -85,7 +85,7 @@ class Reward:
         return found
 
     def _encode(self, prompt: Text, answer: str) -> Any:
-        """Give a row for the model, or why there is none."""
+        """Return a row for the model, or why there is none."""
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if self._vocabulary.spells_control([[turn["content"] for turn in turns], answer]):
             return "the text spells a control token of the judge"
@@ -155,7 +155,7 @@ def _classifier(folder: Path) -> PreTrainedModel:
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # told below, like what is missing
+                ignore_mismatched_sizes=True,  # reported below, like what is missing
                 dtype=torch.float32,
             )
     except (OSError, ValueError, SafetensorError) as error:
@@ -163,12 +163,12 @@ def _classifier(folder: Path) -> PreTrainedModel:
         raise ModelError.of(where, what, "a reward model") from None
     missing = sorted(info["missing_keys"])
     misfit = sorted(name for name, *_ in info["mismatched_keys"])
-    told = [
+    faults = [
         (missing, f"weights are missing, its scores would be random: {', '.join(missing[:5])}"),
         (misfit, f"weights of another shape than config.json says: {', '.join(misfit[:5])}"),
         (model.config.num_labels != 1, f"gives {model.config.num_labels} scores an answer, not one"),
     ]
-    if any(is_so for is_so, _ in told):
+    if any(is_so for is_so, _ in faults):
         fix = "a model that was trained to give one score"
-        raise ModelError(Problem(where, what, fix) for is_so, what in told if is_so)
+        raise ModelError(Problem(where, what, fix) for is_so, what in faults if is_so)
     return model

@@ -11,7 +11,7 @@ __all__ = ["Facts", "Note", "Row", "facts_of", "notes"]
 
 
 def notes(rows: Sequence[Row], steps: int, facts: Facts | None = None) -> list[Note]:
-    """Give the notes on a run of `steps` steps, the most pressing first.
+    """Return the notes on a run of `steps` steps, the most pressing first.
 
     Args:
         rows: logged steps in order, with any of `train/rewards/*`, `train/logratio/*`, `train/lengths/*`, `train/loss`, `train/loss_weight`,

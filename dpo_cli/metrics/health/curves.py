@@ -59,16 +59,16 @@ def saturated(rows: Sequence[Row], facts: Facts) -> Note | None:
     if norms[1] > QUIET * norms[0] and share > QUIET:
         return None
     margin = recent(rows, "train/rewards/margins")
-    told = "" if margin is None else f", margin {margin:+.2f}"
+    more = "" if margin is None else f", margin {margin:+.2f}"
     if weights and facts.batch_size:
-        told += f", {share * facts.batch_size:.2g} effective pairs a step of {facts.batch_size}"
-    evidence = f"training accuracy {accuracy:.3f}{told}, gradient norm {norms[1]:.2g}, {norms[0]:.2g} at the start ({window(rows)})"
+        more += f", {share * facts.batch_size:.2g} effective pairs a step of {facts.batch_size}"
+    evidence = f"training accuracy {accuracy:.3f}{more}, gradient norm {norms[1]:.2g}, {norms[0]:.2g} at the start ({window(rows)})"
     action = "nothing is left to learn from these rows: fewer train.epochs or a lower optim.lr, before the policy drifts for nothing"
     return Note("margins saturated", evidence, action)
 
 
 def _first_and_now(rows: Sequence[Row], name: str) -> tuple[float, float] | None:
-    """Give the median of the first logs and the mean of the last; None where the two overlap."""
+    """Return the median of the first logs and the mean of the last; None where the two overlap."""
     values = [row[name] for row in rows if name in row]
     if len(values) < 2 * RECENT_ROWS:
         return None

@@ -30,7 +30,7 @@ class Note:
     action: str
 
     def __str__(self) -> str:
-        """Give the note as one line."""
+        """Return the note as one line."""
         return f"{self.what}: {self.evidence}; {self.action}"
 
 
@@ -50,7 +50,7 @@ class Facts:
 
 
 def facts_of(recipe: Mapping[str, Any], starts_at_zero: bool = True) -> Facts:
-    """Give the facts of a resolved recipe as plain values; of an empty one nothing is known."""
+    """Return the facts of a resolved recipe as plain values; of an empty one nothing is known."""
     if not recipe:
         return Facts(starts_at_zero=starts_at_zero)
     return Facts(
@@ -65,18 +65,18 @@ def facts_of(recipe: Mapping[str, Any], starts_at_zero: bool = True) -> Facts:
 
 
 def is_young(rows: Sequence[Row], steps: int) -> bool:
-    """Tell whether a run is too young for curves that stay flat to be news."""
+    """Return whether a run is too young for curves that stay flat to be news."""
     return not rows or rows[-1]["step"] < max(STUCK_STEPS, EARLY * steps)
 
 
 def recent(rows: Sequence[Row], name: str, n: int = RECENT_ROWS) -> float | None:
-    """Give the mean of a metric over the last n logs that have it; None where none has."""
+    """Return the mean of a metric over the last n logs that have it; None where none has."""
     values = last(rows, name, n)
     return fmean(values) if values else None
 
 
 def last(rows: Sequence[Row], name: str, n: int) -> list[float]:
-    """Give the last n values of a metric, the newest first."""
+    """Return the last n values of a metric, the newest first."""
     return list(islice((row[name] for row in reversed(rows) if name in row), n))
 
 

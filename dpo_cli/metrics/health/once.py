@@ -11,7 +11,7 @@ from dpo_cli.metrics.health.note import Note
 OFTEN = 3
 """A completion that stands behind so many prompts is a set phrase."""
 REPEATED = 0.1
-"""Share of the pairs with a set phrase on one side that is told."""
+"""Share of the pairs with a set phrase on one side that is two."""
 WINDOW, SHORT = 400, 40
 """Bytes of an answer's end that are looked at; fewer than the second cannot loop much."""
 LOOPING = 0.4
@@ -27,10 +27,10 @@ def repeated(pairs: Iterable[tuple[str, tuple[Hashable, ...]]]) -> Note | None:
         pairs: of each training row its prompt and its completions, best first, in any form that equal ones share.
     """
     # A prompt counts once: pairs of a ranking share answers, and a source of weight 2 has each row twice.
-    told = {(prompt, texts) for prompt, texts in pairs if len(texts) == 2}
+    two = {(prompt, texts) for prompt, texts in pairs if len(texts) == 2}
     found = []
     for name, side in (("chosen", 0), ("rejected", 1)):
-        asked = {(prompt, texts[side]) for prompt, texts in told}
+        asked = {(prompt, texts[side]) for prompt, texts in two}
         often = [n for n in Counter(text for _, text in asked).values() if n >= OFTEN]
         if asked and sum(often) >= REPEATED * len(asked):
             share = sum(often) / len(asked)

@@ -50,24 +50,24 @@ def margin(rows: Sequence[Row], steps: int, facts: Facts) -> Note | None:
 
 
 def is_still(values: Row, step: int) -> bool:
-    """Tell whether a log so late has a margin so small that it is worth a look at what the optimizer does."""
+    """Return whether a log so late has a margin so small that it is worth a look at what the optimizer does."""
     return step >= STUCK_STEPS and abs(values.get("train/rewards/margins", 1.0)) < STUCK_MARGIN
 
 
 def _causes(rows: Sequence[Row], steps: int, facts: Facts, value: float) -> list[tuple[str, str]]:
-    """Give (evidence, action) of each cause."""
+    """Return (evidence, action) of each cause."""
     norm, ratio = recent(rows, "train/grad_norm"), recent(rows, "train/logratio/chosen")
     frozen = [name for name in _groups(rows) if (recent(rows, _UPDATE + name) or 0.0) < STILL]
     if norm is not None and norm < STILL:
         return [(f"gradient norm {norm:.0e}", "nothing trains: check that the weights are not frozen")]
     if ratio is not None and abs(ratio) >= MOVED:
         if facts.beta is not None and abs(value) / facts.beta >= MOVED:
-            told = f"method.beta {facts.beta:g} makes that of {value / facts.beta:+.2f} nats"
-            return [(told, "a larger method.beta counts the same nats for more")]
-        told = f"yet the chosen log-prob moved {ratio:+.2f} nats"
+            evidence = f"method.beta {facts.beta:g} makes that of {value / facts.beta:+.2f} nats"
+            return [(evidence, "a larger method.beta counts the same nats for more")]
+        evidence = f"yet the chosen log-prob moved {ratio:+.2f} nats"
         named = f" ('{facts.reference}')" if facts.reference else ""
         return [
-            (told, f"check that the reference{named} is the model training started from, then the labels")
+            (evidence, f"check that the reference{named} is the model training started from, then the labels")
         ]
     if frozen:
         return [(f"no update in {', '.join(frozen)}", "check that these weights are not frozen")]

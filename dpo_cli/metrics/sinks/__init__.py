@@ -46,7 +46,7 @@ class Fanout:
     """Several sinks as one; what fails is named once and left out from then on, the rest go on."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
-        """Take the sinks in the order in which they are told."""
+        """Take the sinks in the order in which they are called."""
         self._sinks = list(sinks)
 
     def start(self, info: RunInfo) -> None:

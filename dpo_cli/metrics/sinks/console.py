@@ -112,7 +112,7 @@ class ConsoleSink:
             self._live = None
 
     def render(self) -> RenderableType:
-        """Give the panel as it stands."""
+        """Return the panel as it stands."""
         from rich.panel import Panel
         from rich.text import Text
 
@@ -200,7 +200,7 @@ class ConsoleSink:
 
 
 def plain_lines(step: int, steps: int, values: Mapping[str, float]) -> list[str]:
-    """Give `step=10/100 loss=...` for training values and `eval step=...` for those of an evaluation."""
+    """Return `step=10/100 loss=...` for training values and `eval step=...` for those of an evaluation."""
     lines = []
     for group, head in (("train", ""), ("eval", "eval ")):
         shown = [
@@ -222,7 +222,7 @@ def plain_lines(step: int, steps: int, values: Mapping[str, float]) -> list[str]
 
 
 def sparkline(values: list[float]) -> str:
-    """Give the last values as blocks between their lowest and highest; one level throughout is a low line."""
+    """Return the last values as blocks between their lowest and highest; one level throughout is a low line."""
     recent = [value for value in values[-SPARK_LOGS:] if value == value]  # nan has no height
     if not recent:
         return ""
@@ -260,5 +260,5 @@ def _interval(name: str, latest: Mapping[str, float]) -> str:
 
 
 def _compact(value: float) -> str:
-    """Give three digits, `2.1e-7` rather than `2.1e-07`."""
+    """Return three digits, `2.1e-7` rather than `2.1e-07`."""
     return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e+")

@@ -67,7 +67,7 @@ class JsonlSink:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Give the rows of a `metrics.jsonl`, one a step, in order of steps.
+    """Return the rows of a `metrics.jsonl`, one a step, in order of steps.
 
     Rows of one step (training, then evaluation) are merged. A resumed run repeats the steps after its checkpoint, or
     only an evaluation that was put off: the highest attempt of each value counts. Lines cut short by a crash are left out.
@@ -94,7 +94,7 @@ def _parse(line: str) -> dict[str, Any] | None:
 
 
 def _dumps(row: Mapping[str, Any]) -> str:
-    """Give strict JSON: what is not finite becomes null, which every reader of JSON takes."""
+    """Return strict JSON: what is not finite becomes null, which every reader of JSON takes."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
@@ -103,7 +103,7 @@ def _dumps(row: Mapping[str, Any]) -> str:
 
 
 def ends_mid_line(path: Path) -> bool:
-    """Tell whether a crash or a full disk cut a file's last line short: what is appended must not become part of it."""
+    """Return whether a crash or a full disk cut a file's last line short: what is appended must not become part of it."""
     if not path.exists() or path.stat().st_size == 0:
         return False
     with path.open("rb") as file:
