@@ -39,7 +39,7 @@ from dpo_cli.errors import RecipeError, Stopped, UserError
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a bug of ours; 2 recipe or usage; 3 data; 4 model or tokenizer; 5 disk, checkpoint or reference store;"
-    " 6 numbers that are not finite; 7 out of memory; 8 ranks; 9 audit found faults; 10 verdicts are missing;"
+    " 6 numbers that are not finite; 7 out of memory; 8 ranks; 9 audit found faults, or check is not OK; 10 verdicts are missing;"
     " 75 stopped, the same command goes on; 130 Ctrl-C twice."
 )
 

@@ -44,9 +44,7 @@ def check(
     from dpo_cli.data.encode import Encoder
     from dpo_cli.data.kinds import count_rows
     from dpo_cli.data.serving import check_serving, served
-    from dpo_cli.data.show import escaped
     from dpo_cli.methods._advice import advise
-    from dpo_cli.methods._memory import gib
     from dpo_cli.modeling.limits import check_limits
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
@@ -84,23 +82,37 @@ def check(
             "next": following,
         }
         print(json.dumps(facts))
-        if unwritten:
-            raise typer.Exit(UNWRITTEN)
-        return
-    _print_report(loaded, data, serving, first, tokenizer, rows)
-    if need is not None:
-        beside = ", the reference beside them" if need.is_reference_live else ""
-        needed = f"{gib(need.n_bytes)} before activations, {gib(free)} free"
-        print(f"memory: {need.size} parameters, all trained{beside}: {needed}")
-    print("which method (rules of thumb, first choice first):", *advice, sep="\n  ")
+    else:
+        _print_report(loaded, data, serving, first, tokenizer, rows)
+        if need is not None:
+            print(_memory_line(need, free))
+        print("which method (rules of thumb, first choice first):", *advice, sep="\n  ")
+        print(*_ending(unwritten, following), sep="\n")
     if unwritten:
-        print(
-            "NOT OK: the chat template leaves out parts of the rows, which the model would not read; nothing was started"
-        )
-        print(*(escaped(f"  {line}") for line in unwritten), sep="\n")
-        print("next: model.chat_template=PATH of a template that writes them, or rows without them")
         raise typer.Exit(UNWRITTEN)
-    print(f"OK: recipe, data, tokenizer and template fit together; nothing was started\nnext: {following}")
+
+
+def _memory_line(need: Need, free: int) -> str:
+    from dpo_cli.methods._memory import gib
+
+    beside = ", the reference beside them" if need.is_reference_live else ""
+    return f"memory: {need.size} parameters, all trained{beside}: {gib(need.n_bytes)} before activations, {gib(free)} free"
+
+
+def _ending(unwritten: Sequence[str], following: str) -> list[str]:
+    """Return the last lines: whether all fits together, and what comes next."""
+    from dpo_cli.data.show import escaped
+
+    if not unwritten:
+        return [
+            "OK: recipe, data, tokenizer and template fit together; nothing was started",
+            f"next: {following}",
+        ]
+    return [
+        "NOT OK: the chat template leaves out parts of the rows, which the model would not read; nothing was started",
+        *(escaped(f"  {line}") for line in unwritten),
+        "next: model.chat_template=PATH of a template that writes them, or rows without them",
+    ]
 
 
 def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreTrainedTokenizerBase, Data]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpo_cli.errors import RecipeError
+from dpo_cli.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from dpo_cli.data.infer import Inferred
     from dpo_cli.data.load import Data
+    from dpo_cli.recipe.schema import Data as DataConfig
     from dpo_cli.recipe.schema import Source
 
 NO_LIMIT = 1_000_000
@@ -57,6 +59,27 @@ IgnoreOption = Annotated[
 ]
 SkipNullOption = Annotated[
     bool, typer.Option("--skip-null", help="Leave out rows with null where something is read.")
+]
+ChatTemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template", metavar="FILE", help="A .jinja chat template in place of the tokenizer's own."
+    ),
+]
+MergeSystemOption = Annotated[
+    bool,
+    typer.Option(
+        "--merge-system",
+        help="Put system prompts in front of the first user turn, for a template without a system role.",
+    ),
+]
+ControlTokenOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--control-token",
+        metavar="TOKEN",
+        help="A control token that the rows mean as such, as fill-in-the-middle data do; may be repeated.",
+    ),
 ]
 
 
@@ -129,26 +152,55 @@ def _halves(option: str, text: str) -> tuple[str, str]:
     return name, value
 
 
+@dataclass(frozen=True)
+class Rendering:
+    """What options say of how rows become tokens; the recipe has keys of these names."""
+
+    chat_template: str | None = None
+    merge_system: bool = False
+    control_tokens: Sequence[str] | None = None
+
+    def data(self, sources: list[Source], **fields: Any) -> DataConfig:
+        """Return the recipe's data group for some sources."""
+        from dpo_cli.recipe.schema import Data
+
+        tokens = list(self.control_tokens or [])
+        return Data(train=sources, merge_system=self.merge_system, control_tokens=tokens, **fields)
+
+
 def first_rows(
-    found: Sequence[Inferred], model: str, n: int | None
+    found: Sequence[Inferred], model: str, n: int | None, rendering: Rendering
 ) -> tuple[Path, PreTrainedTokenizerBase, Data]:
     """Give a model's folder and tokenizer, and the first rows of each file, or all, as tokens, none cut. Leaves nothing behind.
 
     Raises:
-        UserError: no such model or tokenizer, or rows that it cannot take.
+        UserError: no such model or tokenizer, or rows that it cannot take; where merged system prompts would do, with the whole command.
     """
     from dpo_cli import methods
     from dpo_cli.data.load import load_data
+    from dpo_cli.data.template import SystemLost
     from dpo_cli.data.tokenizer import load_tokenizer
     from dpo_cli.modeling.hub import model_folder
-    from dpo_cli.recipe.schema import Data, Model, Split
+    from dpo_cli.recipe.schema import Model, Split
     from dpo_cli.train.draft import method_for
     from dpo_cli.types import Diet
 
     diet = Diet(methods.get(method_for({source.format.kind for source in found})).data)
     folder = model_folder(model, None, weights=False)
-    tokenizer = load_tokenizer(Model(name=str(folder)))
+    tokenizer = load_tokenizer(Model(name=str(folder), chat_template=rendering.chat_template))
     sources = [replace(source.source, limit=n) for source in found]
     with tempfile.TemporaryDirectory() as scratch:
-        data = Data(train=sources, split=Split(eval=0.0), max_length=NO_LIMIT, cache=scratch)
-        return folder, tokenizer, load_data(data, tokenizer, diet)
+        data = rendering.data(sources, split=Split(eval=0.0), max_length=NO_LIMIT, cache=scratch)
+        try:
+            return folder, tokenizer, load_data(data, tokenizer, diet)
+        except SystemLost as error:
+            load_data(replace(data, merge_system=True), tokenizer, diet)  # the command is printed if it works
+            (problem,) = error.problems
+            command = shlex.join(["dpo", *sys.argv[1:], "--merge-system"])
+            fix = f"`{command}` puts it in front of the first user turn; or --chat-template FILE of one that writes it"
+            raise ModelError.of(problem.where, problem.what, fix) from error
+        except ModelError as error:
+            raise ModelError(
+                replace(problem, fix=problem.fix.replace("model.chat_template=PATH", "--chat-template FILE"))
+                for problem in error.problems
+            ) from error

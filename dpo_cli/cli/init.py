@@ -10,11 +10,15 @@ import typer
 
 from dpo_cli.cli.files import (
     BetterOption,
+    ChatTemplateOption,
     ColumnOption,
+    ControlTokenOption,
     FormatOption,
     GatherOption,
     IgnoreOption,
     LabelOption,
+    MergeSystemOption,
+    Rendering,
     SkipNullOption,
     Stated,
 )
@@ -41,6 +45,9 @@ def init(
     gather: GatherOption = "rows",
     ignore: IgnoreOption = None,
     skip_null: SkipNullOption = False,
+    chat_template: ChatTemplateOption = None,
+    merge_system: MergeSystemOption = False,
+    control_tokens: ControlTokenOption = None,
     show: Annotated[int, typer.Option(metavar="N", min=0, help="Rows to print as the model sees them.")] = 3,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe if it is there.")] = False,
 ) -> None:
@@ -57,16 +64,20 @@ def init(
 
     found = infer_files(files, Stated(layout, columns, labels, better, gather, ignore, skip_null))
     from dpo_cli.cli.check import print_rows
+    from dpo_cli.data.audit import audit_data
     from dpo_cli.data.show import escaped
     from dpo_cli.modeling.size import model_size
     from dpo_cli.train.draft import Plan, draft, this_machine
 
-    folder, tokenizer, data = first_rows(found, model, SAMPLED_ROWS)
-    plan = Plan(model, model_size(folder), found, data.train, this_machine())
+    rendering = Rendering(chat_template, merge_system, control_tokens)
+    folder, tokenizer, data = first_rows(found, model, SAMPLED_ROWS, rendering)
+    size, machine, tokens = model_size(folder), this_machine(), control_tokens or ()
+    plan = Plan(model, size, found, data.train, machine, chat_template, merge_system, tokens)
     text = draft(plan, target.parent)
     print("\n".join(escaped(line) for source in found for line in source.lines()))
     print_rows(data.train_rows[:show], tokenizer)
-    for warning in [*data.report.unwritten(), *plan.warnings()]:
+    marks = audit_data(data, tokenizer, tokens).template_marks
+    for warning in [*data.report.unwritten(), *marks, *plan.warnings()]:
         print(escaped(f"warning: {warning}"))
     target.write_text(text, encoding="utf-8")
     print(f"wrote {target}\nnext: {shlex.join(['dpo', 'check', str(target)])}")

@@ -10,11 +10,15 @@ import typer
 from dpo_cli.cli.arguments import JsonOption, OverridesArgument
 from dpo_cli.cli.files import (
     BetterOption,
+    ChatTemplateOption,
     ColumnOption,
+    ControlTokenOption,
     FormatOption,
     GatherOption,
     IgnoreOption,
     LabelOption,
+    MergeSystemOption,
+    Rendering,
     SkipNullOption,
     Stated,
 )
@@ -45,6 +49,9 @@ def peek(
     gather: GatherOption = "rows",
     ignore: IgnoreOption = None,
     skip_null: SkipNullOption = False,
+    chat_template: ChatTemplateOption = None,
+    merge_system: MergeSystemOption = False,
+    control_tokens: ControlTokenOption = None,
 ) -> None:
     """Print training rows token by token: which are prompt, context or scored, and the prompt as a server sends it."""
     from dpo_cli.cli.check import pair_facts, print_rows, read_data
@@ -52,18 +59,18 @@ def peek(
     from dpo_cli.data.encode import Encoder
     from dpo_cli.data.serving import served
     from dpo_cli.data.show import escaped
-    from dpo_cli.recipe.schema import Data as Settings
 
     _check_arguments(recipe, overrides, model)
     if model is None:
         loaded, _, tokenizer, data = read_data(recipe, overrides or [])
         settings = loaded.recipe.data
     else:
+        rendering = Rendering(chat_template, merge_system, control_tokens)
         found = infer_files([recipe], Stated(layout, columns, labels, better, gather, ignore, skip_null))
-        _, tokenizer, data = first_rows(found, model, max(n, ROWS_READ))
+        _, tokenizer, data = first_rows(found, model, max(n, ROWS_READ), rendering)
         if row is not None and not any(_is_at(each, row) for each in data.train_rows):
-            _, tokenizer, data = first_rows(found, model, None)
-        settings = Settings(train=[found[0].source])
+            _, tokenizer, data = first_rows(found, model, None, rendering)
+        settings = rendering.data([found[0].source])
         if not as_json:
             print("\n".join(escaped(line) for line in found[0].lines()))
     encoder = Encoder(tokenizer, settings)

@@ -110,6 +110,11 @@ class Audit:
             place for finding in self.findings for case in finding.cases for place in finding.unwanted(case)
         }
 
+    @property
+    def template_marks(self) -> list[str]:
+        """The line on marks of a template and control tokens in texts; none where there are none."""
+        return [finding.line for finding in self.findings if finding.name == "template"]
+
     def warnings(self) -> list[str]:
         """Say what deserves a look, in words."""
         return [*(finding.line for finding in self.findings), *self.notes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 512
 """Rows tokenised in one call: enough to keep the tokenizer's threads busy."""
+
+
+class _Way(NamedTuple):
+    """How a text is tokenised."""
+
+    adds_own: bool
+    """Whether the tokenizer adds the tokens that it adds to raw text, such as a BOS."""
+    reads_control: bool
+    """Whether what spells a control token becomes one."""
 
 
 class Encoder:
@@ -110,47 +119,44 @@ class Encoder:
     def _sheet(self, example: Example) -> Sheet | Reason:
         if self.config.thinking == "drop" and any(map(is_blank, example.completions)):
             return Reason.EMPTY  # nothing but a thought
-        if isinstance(example.prompt, str):
-            sheet = text_sheet(example)
-            # Where some control tokens are meant, others cannot be kept as text beside them.
-            if self.config.control_tokens and self.vocabulary.spells_control(
-                [view.text for view in sheet.views]
-            ):
-                return Reason.CONTROL_TEXT
-            return sheet
-        content = (
-            self.renderer.prompt(example),
-            example.completions,
-            example.tools,
-            dict(example.template_kwargs),
-        )
+        is_text = isinstance(example.prompt, str)
+        prompt = example.prompt if is_text else self.renderer.prompt(example)
+        content = (prompt, example.completions, example.tools, dict(example.template_kwargs))
+        has_control_text = self.vocabulary.spells_control(content)
+        if has_control_text and self.vocabulary.spells_meant(content):
+            return Reason.CONTROL_TEXT  # a tokenizer takes all for tokens, or none
+        if is_text:
+            return text_sheet(example)
         try:
-            return chat_sheet(example, self.renderer, self.vocabulary.spells_control(content), self.unwritten)
+            return chat_sheet(example, self.renderer, has_control_text, self.unwritten)
         except Unfit as unfit:
             return unfit.reason
 
     def _ids(self, sheets: Sequence[Sheet], examples: Sequence[Example]) -> list[list[np.ndarray]]:
-        """Tokenise the views of many sheets with one call for messages and one for raw text."""
+        """Tokenise the views of many sheets with one call for each way to do so."""
         found: dict[int, list[int]] = {}
-        for is_text in (False, True):
-            views = [
-                view
-                for sheet, example in zip(sheets, examples, strict=True)
-                if isinstance(example.prompt, str) == is_text
-                for view in sheet.views
-                if view.ids is None
-            ]
-            rows = self._tokenize([view.text for view in views], is_text)
+        ways = [self._way(example) for example in examples]
+        for way in set(ways):
+            sheets_of_way = (sheet for sheet, its in zip(sheets, ways, strict=True) if its == way)
+            views = [view for sheet in sheets_of_way for view in sheet.views if view.ids is None]
+            rows = self._tokenize([view.text for view in views], way)
             found |= {id(view): ids for view, ids in zip(views, rows, strict=True)}
         return [[np.asarray(_of(view, found), dtype=np.int32) for view in sheet.views] for sheet in sheets]
 
-    def _tokenize(self, texts: list[str], is_text: bool) -> list[list[int]]:
+    def _way(self, example: Example) -> _Way:
+        # A template writes its own BOS and control tokens; raw text has none of its own, whatever it spells, unless they are meant.
+        if not isinstance(example.prompt, str):
+            return _Way(adds_own=False, reads_control=True)
+        return _Way(
+            adds_own=True, reads_control=self.vocabulary.spells_meant((example.prompt, example.completions))
+        )
+
+    def _tokenize(self, texts: list[str], way: _Way) -> list[list[int]]:
         if not texts:
             return []
-        # A template writes its own BOS and control tokens; raw text has none of its own, whatever it spells.
-        options = {"split_special_tokens": True} if is_text and not self.config.control_tokens else {}
+        options = {} if way.reads_control else {"split_special_tokens": True}
         encoded = self.tokenizer(
-            texts, add_special_tokens=is_text, return_attention_mask=False, verbose=False, **options
+            texts, add_special_tokens=way.adds_own, return_attention_mask=False, verbose=False, **options
         )
         return encoded["input_ids"]
 

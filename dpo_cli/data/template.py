@@ -24,6 +24,10 @@ SYSTEM_ROLES = ("system", "developer")
 PROBED_ROWS = 8
 
 
+class SystemLost(ModelError):
+    """A template that refuses system prompts or leaves them out."""
+
+
 @dataclass(frozen=True)
 class Renderer:
     """A tokenizer's chat template together with the recipe's arguments for it."""
@@ -41,7 +45,7 @@ class Renderer:
         turns = [turn for turn in example.prompt if not isinstance(turn, str)]
         if self.system is not None and not _has_system(turns):
             turns = [{"role": "system", "content": self.system}, *turns]
-        return _merged(turns) if self.merge_system and _has_system(turns) else turns
+        return merged_system(turns) if self.merge_system else turns
 
     def answer_tail(self) -> str | None:
         """Return what the template writes behind the text of an answer; None where it fails on a plain one."""
@@ -168,8 +172,10 @@ def _has_system(turns: Sequence[Message]) -> bool:
     return turns[0]["role"] in SYSTEM_ROLES
 
 
-def _merged(turns: Sequence[Message]) -> list[Message]:
-    """Return turns with the system prompt in front of the first user turn."""
+def merged_system(turns: Sequence[Message]) -> list[Message]:
+    """Return turns that start with a system prompt with it in front of the first user turn, an empty line between."""
+    if not _has_system(turns):
+        return [*turns]
     system, *rest = turns
     if rest and rest[0]["role"] == "user":
         return [{**rest[0], "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
@@ -185,7 +191,8 @@ def _check_system(renderer: Renderer, examples: Sequence[Example], n: int) -> li
         n: how many examples there are.
 
     Raises:
-        ModelError: it fails on one, though not without it, or leaves it out.
+        SystemLost: it fails on one, though not without it, or leaves it out.
+        ModelError: it fails without it, too.
     """
     by_role = {role: [e for e in examples if renderer.prompt(e)[0]["role"] == role] for role in SYSTEM_ROLES}
     return [_with_system(renderer, found, n) for found in by_role.values() if found]
@@ -200,18 +207,18 @@ def _with_system(renderer: Renderer, examples: Sequence[Example], n: int) -> str
         how = f"leaves out; the model would see {text[:80]!r}"
     except ModelError as error:
         renderer.render(
-            examples[0], _merged(turns), is_open=True
+            examples[0], merged_system(turns), is_open=True
         )  # fails too where another thing is the cause
         text, how = "", f"refuses ({error.problems[0].what.removeprefix('the chat template fails: ')})"
     if MARKER in text:
         return text
     has = f"{len(examples):,} of {n:,} rows have a {first['role']} prompt"
     fix = (
-        "data.merge_system=true (`--merge-system`) puts it in front of the first user turn; "
+        "data.merge_system=true puts it in front of the first user turn; "
         "or model.chat_template=PATH of a template that writes it"
     )
     fix += ", or data.system=null" if renderer.system is not None else ""
-    raise ModelError.of(examples[0].source, f"{has}, which the chat template {how}", fix)
+    raise SystemLost.of(examples[0].source, f"{has}, which the chat template {how}", fix)
 
 
 def _check_opening(renderer: Renderer, example: Example) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,11 +163,11 @@ class Vocabulary:
 
     def spells_control(self, value: Any) -> bool:
         """Say whether any text within a value (keys included) spells a control token that is not meant."""
-        if isinstance(value, str):
-            return self._control.search(value) is not None
-        if isinstance(value, Mapping):
-            return any(self.spells_control(item) for pair in value.items() for item in pair)
-        return isinstance(value, list | tuple) and any(self.spells_control(item) for item in value)
+        return _spells(value, self._control)
+
+    def spells_meant(self, value: Any) -> bool:
+        """Return whether any text within a value (keys included) spells a control token that is meant."""
+        return bool(self._meant) and _spells(value, self._meaning)
 
     def spelled(self, text: str) -> set[str]:
         """Return the control tokens that a text spells and that are not meant."""
@@ -175,6 +175,21 @@ class Vocabulary:
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
-        # Never matches where there is no control token.
-        tokens = (re.escape(token) for token in self.special.values() if token not in self._meant)
-        return re.compile("|".join(tokens) or r"(?!)")
+        return _any_of(token for token in self.special.values() if token not in self._meant)
+
+    @cached_property
+    def _meaning(self) -> re.Pattern[str]:
+        return _any_of(self._meant)
+
+
+def _any_of(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Return what matches any of some tokens, the longest first; never where there are none."""
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or r"(?!)")
+
+
+def _spells(value: Any, tokens: re.Pattern[str]) -> bool:
+    if isinstance(value, str):
+        return tokens.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(_spells(item, tokens) for pair in value.items() for item in pair)
+    return isinstance(value, list | tuple) and any(_spells(item, tokens) for item in value)

@@ -148,12 +148,11 @@ class Data:
     merge_system: bool = False
     """Put system prompts in front of the first user turn, an empty line between, for a chat template without a system role. Serve it so too."""
     control_tokens: list[str] = field(default_factory=list)
-    """Control tokens that the rows mean as such, as fill-in-the-middle data do: their text becomes the token. All others stay text."""
+    """Control tokens that rows mean as such, as fill-in-the-middle data do. All others stay text; a row with both kinds is dropped."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments for the chat template (such as enable_thinking); a row's column of that name wins."""
     thinking: Literal["keep", "drop", "unscored"] = "keep"
-    """Think blocks in answers: `keep` scores them like the rest, `unscored` reads them without scoring them, `drop` removes them and does not
-    score an empty one that the template writes. `dpo check` counts the rows."""
+    """Think blocks in answers: `keep` scores them, `unscored` only reads them, `drop` removes them (an empty one of the template is not scored)."""
     max_length: Annotated[int, Ge(2)] = 1024
     """Longest prompt plus completion, in tokens, 2 or more; larger keeps more text and needs more memory."""
     long_prompt: Literal["drop", "cut_start"] = "drop"

@@ -10,6 +10,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.streamers import TextStreamer
 
+from dpo_cli.data.template import merged_system
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import ModelError, RecipeError
 from dpo_cli.modeling.generate import stop_ids
@@ -31,11 +32,14 @@ class Speaker:
     turns: list[Turn]
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     """What the template is given beside the turns."""
+    merge_system: bool = False
+    """Whether the system prompt is put in front of the first question, as in training."""
 
     def answer(self, config: GenerationConfig, seed: int, write: Callable[[str], None]) -> str:
         """Answer the last turn, handing on text as it comes; give all of it."""
+        turns: Any = merged_system(self.turns) if self.merge_system else self.turns
         rendered: Any = self.tokenizer.apply_chat_template(
-            self.turns,
+            turns,
             add_generation_prompt=True,
             return_dict=True,
             return_tensors="pt",
@@ -86,15 +90,16 @@ def speakers(name: str, against: str | None, system: str | None) -> list[Speaker
     names = {name: name} if against is None else {name: name, against: _meant(name, against)}
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     found = []
-    for told, place in names.items():
-        start = model_start(place, None, weights=True, key=told)
+    for name, place in names.items():
+        start = model_start(place, None, weights=True, key=name)
         tokenizer = load_tokenizer(Model(name=str(start.tokenizer)))
         if not tokenizer.chat_template:
-            raise ModelError.of(told, "has no chat template", "a model that was made for conversations")
+            raise ModelError.of(name, "has no chat template", "a model that was made for conversations")
         model: PreTrainedModel = load_start(start, len(tokenizer)).to(device)  # type: ignore[arg-type]
         model.config.use_cache = True
         turns = [{"role": "system", "content": system}] if system else []
-        found.append(Speaker(told, model, tokenizer, turns, data.chat_template_kwargs if data else {}))
+        kwargs, merges = (data.chat_template_kwargs, data.merge_system) if data else ({}, False)
+        found.append(Speaker(name, model, tokenizer, turns, kwargs, merges))
     return found
 
 

@@ -85,6 +85,9 @@ class Plan:
     groups: Sequence[TokenGroup]
     """The first rows as tokens, cut nowhere."""
     machine: Machine
+    chat_template: str | None = None
+    merge_system: bool = False
+    control_tokens: Sequence[str] = ()
 
     @property
     def n_rows(self) -> int:
@@ -113,17 +116,17 @@ class Plan:
 
     def warnings(self) -> list[str]:
         """Say what stands in the way, in words."""
-        told = []
+        lines = []
         if not self.fits:
             have = f"{self.machine.name} has {self.machine.memory_gib:.0f}"
-            told.append(
+            lines.append(
                 f"training all weights needs {self.needed_gib:.0f} GiB and more, {have}: take a smaller model"
             )
         if self.n_rows < FEW_ROWS:
-            told.append(
+            lines.append(
                 f"{self.n_rows} rows teach little and measure less: an accuracy on a fifth of them is a guess"
             )
-        return told
+        return lines
 
 
 def draft(plan: Plan, folder: Path) -> str:
@@ -138,11 +141,12 @@ def draft(plan: Plan, folder: Path) -> str:
     room = f"{plan.needed_gib:.1f} GiB for all weights with AdamW" + (
         "" if plan.fits else ": TOO MUCH FOR THIS MACHINE"
     )
+    template = f", chat_template: {_path(plan.chat_template, folder)}" if plan.chat_template else ""
     lines = [
         f"# {_one_line(f'{Path(plan.model).name} on {names}, {plan.method.upper()}')}",
         f"# Hardware: {machine.name}, {machine.memory_gib:.0f} GiB. Not run. Drawn up by `dpo init`: what it took the data for stands below",
         _commented(
-            f"model: {{name: {_model(plan.model, folder)}}}",
+            f"model: {{name: {_model(plan.model, folder)}{template}}}",
             f"{_millions(plan.size.weights)} weights, {room}",
         ),
         "data:",
@@ -152,6 +156,7 @@ def draft(plan: Plan, folder: Path) -> str:
             f"  split: {{eval: {share:g}}}",
             f"about {rows * share:.0f} of {rows:,} rows are held out, chosen by prompt",
         ),
+        *_rendering(plan),
         _commented(f"  max_length: {max_length}", why),
         _commented(f"method: {{name: {plan.method}}}", _why_method(plan)),
         _commented(
@@ -165,6 +170,24 @@ def draft(plan: Plan, folder: Path) -> str:
         "log: {every: 5}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rendering(plan: Plan) -> list[str]:
+    """Return the lines on how rows become tokens, where options said so."""
+    lines = []
+    if plan.merge_system:
+        lines.append(
+            _commented(
+                "  merge_system: true", "system prompts go in front of the first user turn: serve so too"
+            )
+        )
+    if plan.control_tokens:
+        lines.append(
+            _commented(
+                f"  control_tokens: [{', '.join(map(_quoted, plan.control_tokens))}]", "all others stay text"
+            )
+        )
+    return lines
 
 
 _WHY_METHOD = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import is_reward_model
 from dpo_cli.modeling.towers import copy_processor
-from dpo_cli.recipe.schema import Model
+from dpo_cli.recipe.schema import Data, Model
 from dpo_cli.train.card import as_whole
 from dpo_cli.train.folder import recipe_of
 from dpo_cli.train.gguf_file import rope_of, unwritable, write_gguf
@@ -61,13 +60,13 @@ class Exported:
         parity = (
             f"{self.n_ids} token ids of a chat, the same as in training" if self.n_ids else "no chat template"
         )
-        told = [
+        lines = [
             f"model    {self.folder} ({self.dtype})",
             f"checked  logits within {self.largest_logit:.1e} of the run's; {parity}",
         ]
-        told += [f"gguf     {self.gguf}"] if self.gguf else []
-        told += [f"note     {self.note}"] if self.note else []
-        return told + ([f"next     {self.command}"] if self.command else [])
+        lines += [f"gguf     {self.gguf}"] if self.gguf else []
+        lines += [f"note     {self.note}"] if self.note else []
+        return lines + ([f"next     {self.command}"] if self.command else [])
 
 
 def export(name: str, target: Target, out: Path, dtype: str) -> Exported:
@@ -116,17 +115,25 @@ def export(name: str, target: Target, out: Path, dtype: str) -> Exported:
     command = f"llama-server -m {out / file} --jinja" if file else _command(target, out, dtype, is_reward)
     notes = [f"no GGUF file was written here: {why_not}"] if why_not else []
     if recipe := recipe_of(name):
-        notes += _given(recipe.data.chat_template_kwargs, recipe.data.system)
+        notes += _given(recipe.data)
         if target == "vllm" and recipe.data.chat_template_kwargs and not is_reward:
             stated = json.dumps(recipe.data.chat_template_kwargs)
             command += f" --default-chat-template-kwargs {shlex.quote(stated)}"
     return Exported(out, dtype, difference, n_ids, command, out / file if file else None, "; ".join(notes))
 
 
-def _given(template_kwargs: Mapping[str, Any], system: str | None) -> list[str]:
+def _given(data: Data) -> list[str]:
     """Say what training rendered prompts with that no server knows of itself."""
-    told = [f"the template was given {json.dumps(template_kwargs)} in training"] if template_kwargs else []
-    return told + ([f"prompts had this system prompt in training: {json.dumps(system)}"] if system else [])
+    lines = []
+    if data.chat_template_kwargs:
+        lines.append(f"the template was given {json.dumps(data.chat_template_kwargs)} in training")
+    if data.system:
+        lines.append(f"prompts had this system prompt in training: {json.dumps(data.system)}")
+    if data.merge_system:
+        lines.append(
+            "system prompts were put in front of the first user turn in training (data.merge_system)"
+        )
+    return lines
 
 
 def _is_reward(start: Start) -> bool:

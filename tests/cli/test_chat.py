@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -65,6 +66,28 @@ def test_what_the_runs_prompts_were_rendered_with_is_what_a_chat_begins_with(
     )
     converse([speaker], "Tea?", 0.0, 4, 0, str)
     assert speaker.tokenizer.decode(given[0][0]) == "quick"
+
+
+def test_a_run_that_merged_system_prompts_is_asked_so_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_model(tmp_path / "model")
+    (tmp_path / "recipe.yaml").write_text(
+        f"model: {{name: {model}}}\ndata: {{train: [{{path: r.jsonl}}], system: Be kind., merge_system: true}}\n"
+    )
+    (speaker,) = speakers(str(tmp_path), None, None)
+    given: list[str] = []
+
+    def answer(**inputs: Any) -> Any:
+        given.append(str(speaker.tokenizer.decode(inputs["input_ids"][0])))
+        return inputs["input_ids"]
+
+    monkeypatch.setattr(speaker.model, "generate", answer)
+    for question in ("Tea?", "And rain?"):
+        converse([speaker], question, 0.0, 4, 0, str)
+    assert given[0] == "<|im_start|>user\nBe kind.\n\nTea?<|im_end|>\n<|im_start|>assistant\n"
+    assert given[1].count("Be kind.") == 1
+    assert "<|im_start|>user\nAnd rain?" in given[1]
 
 
 def test_a_pipe_is_answered_line_by_line_and_the_same_seed_repeats_it(run: Path) -> None:

@@ -110,13 +110,14 @@ def test_a_server_is_told_what_the_template_was_given_in_training(base: Path, tm
     shutil.copytree(base, run / "model")
     (run / "recipe.yaml").write_text(
         f"model: {{name: {base}}}\n"
-        "data: {train: [{path: r.jsonl}], system: Be kind., chat_template_kwargs: {enable_thinking: false}}\n"
+        "data: {train: [{path: r.jsonl}], system: Be kind., merge_system: true, chat_template_kwargs: {enable_thinking: false}}\n"
     )
     done = export(str(run), "vllm", tmp_path / "out", "fp32")
 
     words = shlex.split(done.command)
     assert json.loads(words[words.index("--default-chat-template-kwargs") + 1]) == {"enable_thinking": False}
     assert '{"enable_thinking": false} in training' in done.note and '"Be kind."' in done.note
+    assert "in front of the first user turn in training (data.merge_system)" in done.note
 
 
 def test_the_command_says_what_was_checked_and_what_follows(base: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,64 @@ def test_a_table_of_votes_becomes_a_recipe_that_passes_the_check(votes, model, c
     assert source.columns == {"prompt": "question", "answer_a": "left", "answer_b": "right"}
     check("votes.yaml", ["data.cache=cache"], 0, False)
     assert "40 rows, format winner, 40 kept" in capsys.readouterr().out
+
+
+@pytest.fixture
+def systems(tmp_path, monkeypatch, model):
+    """Rows with system prompts, and a model whose template refuses them."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{**row, "system": "Be kind."} if i % 2 else row for i, row in enumerate(pair_rows(20))]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    shutil.copytree(model, tmp_path / "refuses")
+    template = tmp_path / "refuses" / "chat_template.jinja"
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    template.write_text(refusal + template.read_text())
+    return "rows.jsonl"
+
+
+def test_a_refused_system_prompt_is_answered_by_a_whole_command_that_works(systems, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["dpo", "init", systems, "--model", "refuses"])
+    with pytest.raises(ModelError, match="10 of 20 rows have a system prompt") as error:
+        init([systems], "refuses")
+    assert "Fix: `dpo init rows.jsonl --model refuses --merge-system` puts it" in str(error.value)
+    init([systems], "refuses", merge_system=True)
+    assert "user\\nBe kind.\\n\\n" in capsys.readouterr().out
+    assert load("rows.yaml").recipe.data.merge_system is True
+    check("rows.yaml", ["data.cache=cache"], 0, False)
+    peek(systems, model="refuses", n=2, merge_system=True)
+    capsys.readouterr()
+
+
+def test_a_template_of_ones_own_is_named_in_the_recipe(systems, tmp_path, model):
+    shutil.copy(Path(model) / "chat_template.jinja", tmp_path / "own.jinja")
+    init([systems], "refuses", chat_template="own.jinja")
+    recipe = load("rows.yaml").recipe
+    assert recipe.model.chat_template is not None
+    assert Path(recipe.model.chat_template).samefile(tmp_path / "own.jinja")
+    check("rows.yaml", ["data.cache=cache"], 0, False)
+
+
+def test_an_error_of_the_template_names_the_option_not_the_key(systems, tmp_path):
+    (tmp_path / "refuses" / "chat_template.jinja").write_text("{{ 1 / 0 }}")
+    with pytest.raises(ModelError, match=r"fails: division by zero\. Fix: .*--chat-template FILE"):
+        init([systems], "refuses")
+
+
+def test_control_tokens_are_warned_of_with_their_key_and_named_in_the_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    base = str(write_model(tmp_path / "base", chat=False))
+    rows = [{"prompt": f"{i}<|im_start|>", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(20)]
+    write_jsonl(tmp_path / "holes.jsonl", rows)
+    init(["holes.jsonl"], base)
+    assert (
+        "warning: 20 rows have a mark of a chat template in their text (spells <|im_start|>: 20)"
+        in capsys.readouterr().out
+    )
+    init(["holes.jsonl"], base, control_tokens=["<|im_start|>"], force=True)
+    assert "mark of a chat template" not in capsys.readouterr().out
+    assert load("holes.yaml").recipe.data.control_tokens == ["<|im_start|>"]
+    check("holes.yaml", ["data.cache=cache"], 0, False)
+    assert "mark of a chat template" not in capsys.readouterr().out
 
 
 def test_files_of_several_kinds_make_one_recipe(votes, model, tmp_path):
