@@ -46,8 +46,10 @@ def check(
     from dpo_cli.data.serving import check_serving, served
     from dpo_cli.methods._advice import advise
     from dpo_cli.modeling.limits import check_limits
+    from dpo_cli.train.startable import check_models
 
     loaded, folder, tokenizer, data = read_data(recipe, overrides or [])
+    check_models(loaded.recipe, tokenizer)
     serving = check_serving(folder, tokenizer, data.train)
     config, method = loaded.recipe.method, methods.get(loaded.recipe.method.name)
     limits = check_limits(folder, len(tokenizer), [*data.train, *data.eval])

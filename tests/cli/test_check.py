@@ -9,7 +9,10 @@ import typer
 
 from dpo_cli.cli.check import check
 from dpo_cli.errors import DataError, ModelError, RecipeError
-from tests.fakes import pair_rows, tiny_llama, write_jsonl, write_model
+from dpo_cli.recipe.load import load
+from dpo_cli.train.run import train
+from tests.fakes import byte_tokenizer, pair_rows, tiny_llama, write_jsonl, write_model
+from tests.hub import SHA
 
 PARAMETERS = tiny_llama().num_parameters()
 
@@ -87,11 +90,29 @@ def test_check_as_json_is_one_object(recipe, capsys):
 
 
 def test_check_counts_the_parameters_of_a_model_whose_weights_are_not_here(recipe, tmp_path, capsys):
-    folder = write_model(tmp_path / "llama-7b")
+    folder = write_model(tmp_path / "models--org--llama-7b" / "snapshots" / SHA)  # the hub's cache
     (folder / "model.safetensors").unlink()
     check(str(recipe), [f"model.name={folder}"], 0, True)
     memory = json.loads(capsys.readouterr().out)["memory"]
     assert (memory["parameters"], memory["parameters_exact"]) == (PARAMETERS, True)
+
+
+@pytest.mark.parametrize("key", ["model.name", "reference.model"])
+def test_a_folder_whose_weights_cannot_be_read_is_refused_as_train_does(recipe, tmp_path, key):
+    folder = write_model(tmp_path / "pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    for command in (lambda *a: check(*a, 0, False), lambda *a: train(load(*a), "dpo train")):
+        with pytest.raises(ModelError, match=r"no \*\.safetensors weights.*Fix: dpo convert"):
+            command(str(recipe), [f"{key}={folder}", f"train.output_dir={tmp_path}/runs"])
+
+
+def test_a_reference_with_another_vocabulary_is_refused(recipe, tmp_path):
+    folder = write_model(tmp_path / "other", chat=False)
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["another"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"reference\.model: the reference's vocabulary differs"):
+        check(str(recipe), [f"reference.model={folder}"], 0, False)
 
 
 def test_recipe_errors_come_before_data(tmp_path):
