@@ -29,6 +29,7 @@ from dpo_cli.cli.judge import judge
 from dpo_cli.cli.ledger import ledger
 from dpo_cli.cli.pairs import pairs
 from dpo_cli.cli.peek import peek
+from dpo_cli.cli.plan import plan
 from dpo_cli.cli.precompute import precompute_ref
 from dpo_cli.cli.report import report
 from dpo_cli.cli.runs import runs
@@ -39,8 +40,8 @@ from dpo_cli.errors import RecipeError, Stopped, UserError
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a bug of ours; 2 recipe or usage; 3 data; 4 model or tokenizer; 5 disk, checkpoint or reference store;"
-    " 6 numbers that are not finite; 7 out of memory; 8 ranks; 9 audit found faults, or check is not OK; 10 verdicts are missing;"
-    " 75 stopped, the same command goes on; 130 Ctrl-C twice."
+    " 6 numbers that are not finite; 7 out of memory, or a plan that does not fit; 8 ranks; 9 audit found faults, or check is not OK;"
+    " 10 verdicts are missing; 75 stopped, the same command goes on; 130 Ctrl-C twice."
 )
 
 app = typer.Typer(
@@ -82,6 +83,10 @@ app.command(
     short_help="List the formats of rows and who has them.",
     epilog=examples("dpo formats", "dpo formats winner", "dpo formats berkeley-nest/Nectar"),
 )(formats)
+app.command(
+    short_help="Say what memory, time and disk a run takes.",
+    epilog=examples("dpo plan votes.yaml", "dpo plan llama8b_dpo_lora --gpu rtx4090 --price 0.4"),
+)(plan)
 app.command(
     short_help="Train, measure and save a model as a recipe says.",
     epilog=examples(

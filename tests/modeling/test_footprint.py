@@ -34,6 +34,7 @@ from scripts.gpu.shapes import random_pairs
 
 GIB = 2**30
 TOLERANCE = 0.1
+PEAK_TOLERANCE = 0.05
 SIZES: dict[str, Any] = {
     "vocab_size": 1000,
     "hidden_size": 256,
@@ -173,7 +174,7 @@ def test_the_sum_is_what_a_gpu_had_allocated(
 ) -> None:
     found = terms(KNOWN[name], Setup("bf16", **setup), *tokens)
 
-    assert found.allocated / GIB == pytest.approx(peak, rel=TOLERANCE)
+    assert found.allocated / GIB == pytest.approx(peak, rel=PEAK_TOLERANCE)
 
 
 def test_state_is_sixteen_bytes_a_parameter_and_an_adapter_has_little() -> None:
