@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpo_cli.errors import ModelError, RecipeError
+from dpo_cli.errors import ModelError, RecipeError, UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,8 +199,8 @@ def first_rows(
             command = shlex.join(["dpo", *sys.argv[1:], "--merge-system"])
             fix = f"`{command}` puts it in front of the first user turn; or --chat-template FILE of one that writes it"
             raise ModelError.of(problem.where, problem.what, fix) from error
-        except ModelError as error:
-            raise ModelError(
+        except UserError as error:
+            raise type(error)(
                 replace(problem, fix=problem.fix.replace("model.chat_template=PATH", "--chat-template FILE"))
                 for problem in error.problems
             ) from error

@@ -1,4 +1,4 @@
-"""Values as text or as chat messages, in whatever words a file has them: roles, fields, single turns, exchanges, transcripts.
+"""Values as text or as chat messages, in whatever words a file has them: roles, fields, single turns, exchanges, calls.
 
 Does not know columns or layouts.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from dpo_cli.types import Message
@@ -156,7 +156,8 @@ def _message(turn: object, place: str) -> Message:
         raise NotMessages(place, f" has role {given[speaker]!r}; known roles: {', '.join(_KNOWN)}")
     content = next((name for name in CONTENT_FIELDS if name in given), "content")
     rest = {k: v for k, v in given.items() if k not in (speaker, content, *_TRAINED)}
-    message = {"role": role, "content": _content(given, content, role, place), **rest}
+    rest = _with_calls(rest, place)
+    message = {"role": role, "content": _content({**given, **rest}, content, role, place), **rest}
     is_context = role == "assistant" and _is_unscored(given, place)
     return {**message, UNSCORED: True} if is_context else message
 
@@ -173,6 +174,29 @@ def _content(turn: Mapping[str, Any], name: str, role: str, place: str) -> str:
     if not isinstance(content, str):
         raise NotMessages(f"{place}.{name}", f" is {kind_of(content)}, not text")
     return content
+
+
+def _with_calls(fields: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return a message's fields with its calls as templates and servers read them: a list, the arguments an object.
+
+    Files also have the list as text, the arguments as text (OpenAI's), or one call in `function_call` (its older name).
+    """
+    calls = decoded(fields.get("tool_calls"))
+    if isinstance(alone := decoded(fields.get("function_call")), Mapping) and not calls:
+        calls = [{"type": "function", "function": alone}]
+    if not calls:
+        return fields
+    if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
+        raise NotMessages(f"{place}.tool_calls", f" is {kind_of(calls)}, not a list of calls")
+    rest = {key: value for key, value in fields.items() if key not in ("tool_calls", "function_call")}
+    return {**rest, "tool_calls": [_call(call) for call in calls]}
+
+
+def _call(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, Mapping):
+        return call
+    return {**call, "function": {**function, "arguments": decoded(function.get("arguments", {}))}}
 
 
 def _part(part: object) -> object:
@@ -235,61 +259,3 @@ def decoded(value: Any) -> Any:
 def is_spelled(text: str) -> bool:
     """Return whether a text is a list or object that somebody wrote as text."""
     return decoded(text) is not text
-
-
-class Frame:
-    """A way to write a conversation as one text."""
-
-    def __init__(
-        self, turn: re.Pattern[str], opening: re.Pattern[str], roles: Mapping[str, str], end: str = ""
-    ) -> None:
-        """Take what a turn starts with, what stands where the assistant would speak, and what ends a turn."""
-        self._turn, self._opening, self._roles, self._end = turn, opening, roles, end
-
-    def starts(self, text: str) -> bool:
-        """Return whether a text starts with a turn."""
-        return self._turn.match(text) is not None
-
-    def is_open(self, text: str) -> bool:
-        """Return whether a text ends where the assistant would speak."""
-        return self.starts(text) and self._opening.search(text) is not None
-
-    def turns(self, text: str) -> tuple[Message, ...]:
-        """Return the turns of a text, those of one speaker in a row joined, without the open one at its end."""
-        text = self._opening.sub("", text)
-        marks = list(self._turn.finditer(text))
-        found: list[dict[str, str]] = []
-        for mark, following in zip(marks, [*marks[1:], None], strict=True):
-            role = self._roles[mark[1].casefold()]
-            said = text[mark.end() : following.start() if following else len(text)].strip()
-            said = said.removesuffix(self._end).strip() if self._end else said
-            if found and found[-1]["role"] == role:
-                found[-1]["content"] += "\n\n" + said
-            else:
-                found.append({"role": role, "content": said})
-        return tuple(found)
-
-    def answer(self, text: str) -> str:
-        """Return an answer without the mark that ends its turn."""
-        return text.strip().removesuffix(self._end).strip() if self._end else text
-
-
-HH = Frame(
-    re.compile(r"\n\n(Human|Assistant):"),
-    re.compile(r"\n\nAssistant:\s*$"),
-    {"human": "user", "assistant": "assistant"},
-)
-"""Anthropic's transcripts: two line breaks, `Human:` or `Assistant:`."""
-CHATML = Frame(
-    re.compile(r"\s*<\|im_start\|>(system|user|assistant|tool)\n"),
-    re.compile(r"<\|im_start\|>assistant\n?$"),
-    {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"},
-    "<|im_end|>",
-)
-"""What a ChatML template writes: a conversation to which it was applied too early."""
-FRAMES = (HH, CHATML)
-
-
-def frame_of(texts: Sequence[str]) -> Frame | None:
-    """Return the frame in which all of some texts are written; None where they are plain."""
-    return next((frame for frame in FRAMES if texts and all(map(frame.starts, texts))), None)

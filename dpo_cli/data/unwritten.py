@@ -12,9 +12,8 @@ from dpo_cli.data.thinking import marks_of, without_blocks
 from dpo_cli.errors import ModelError
 from dpo_cli.types import Example, Message
 
-CONTENT, TOOLS = "content", "tools"
-CALLS = ("tool_calls", "function_call")
-"""Fields in which a message calls tools."""
+CONTENT, CALLS, TOOLS = "content", "tool_calls", "tools"
+"""Parts of a conversation that a template may leave out."""
 
 
 class Part(NamedTuple):
@@ -47,7 +46,7 @@ class Unwritten:
             start: the first message to look at; the tools are looked at where it is the first of all.
         """
         asked = [Part(-1, TOOLS)] if example.tools and not start else []
-        asked += [Part(at, name) for at in range(start, len(turns)) for name in (CONTENT, *CALLS)]
+        asked += [Part(at, name) for at in range(start, len(turns)) for name in (CONTENT, CALLS)]
         last = max((at for at, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
         return [part for part in asked if self._is_lost(example, turns, text, part, last)]
 
@@ -95,21 +94,19 @@ def _without(
     turn = turns[part.at]
     rest = {key: value for key, value in turn.items() if key != part.name}
     changed = [{**rest, CONTENT: ""} if part.name == CONTENT else rest]
-    if part.name == "tool_calls" and isinstance(calls := turn["tool_calls"], list):
-        for k, call in enumerate(calls):
-            others = [*calls[:k], *calls[k + 1 :]]
-            changed += [{**rest, "tool_calls": others}] if others else []
-            bare = _without_arguments(call)
-            changed += [{**rest, "tool_calls": [*calls[:k], bare, *calls[k + 1 :]]}] if bare else []
+    calls = turn[CALLS] if part.name == CALLS else []
+    for k, call in enumerate(calls):
+        others = [*calls[:k], *calls[k + 1 :]]
+        changed += [{**rest, CALLS: others}] if others else []
+        bare = _without_arguments(call)
+        changed += [{**rest, CALLS: [*calls[:k], bare, *calls[k + 1 :]]}] if bare else []
     for each in changed:
         yield example, [*turns[: part.at], each, *turns[part.at + 1 :]]
 
 
 def _shape(turn: Message) -> Hashable:
-    """Return what a template may decide by: who speaks, and which fields say something, the calls by their number."""
-    calls = turn.get("tool_calls")
-    n_calls = len(calls) if isinstance(calls, list) else bool(calls)
-    return turn["role"], bool(str(turn[CONTENT]).strip()), n_calls, "function_call" in turn
+    """Return what a template may decide by: who speaks, whether words are said, and how many calls are made."""
+    return turn["role"], bool(turn[CONTENT].strip()), len(turn.get(CALLS) or ())
 
 
 def _without_arguments(call: Mapping[str, Any]) -> Mapping[str, Any] | None:

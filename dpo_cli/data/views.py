@@ -14,8 +14,8 @@ from dpo_cli.types import Example, Message
 
 LOST = {
     TOOLS: Note.TOOLS_UNWRITTEN,
+    CALLS: Note.CALLS_UNWRITTEN,
     CONTENT: Note.TURN_UNWRITTEN,
-    **dict.fromkeys(CALLS, Note.CALLS_UNWRITTEN),
 }
 """What is noted of a part that the template leaves out."""
 Show = Callable[[Sequence[Message], bool], "View"]

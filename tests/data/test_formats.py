@@ -264,3 +264,25 @@ def test_a_mark_on_a_turn_of_the_prompt_changes_nothing():
     plain = [{"role": turn["role"], "content": turn["content"]} for turn in WEIGHED[:3]]
     one, other = (parse([row(talk, ANSWER, OTHER)]).examples[0].prompt for talk in (marked, plain))
     assert one == other
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"tool_calls": [{"type": "function", "function": {"name": "dig", "arguments": '{"depth": 2}'}}]},
+        {"tool_calls": '[{"type": "function", "function": {"name": "dig", "arguments": {"depth": 2}}}]'},
+        {"function_call": {"name": "dig", "arguments": '{"depth": 2}'}, "content": None},
+    ],
+    ids=["arguments as text", "calls as text", "one call by its older name"],
+)
+def test_calls_become_a_list_whose_arguments_are_an_object(said):
+    (example,) = parse([row(QUESTION, [{"role": "assistant", **said}], ANSWER)]).examples
+    (answer,) = example.completions[0]
+    call = {"type": "function", "function": {"name": "dig", "arguments": {"depth": 2}}}
+    assert answer == {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def test_calls_that_are_no_list_are_named_with_their_place():
+    answer = {"role": "assistant", "content": "a", "tool_calls": "dig(2)"}
+    with pytest.raises(DataError, match=r'"chosen\[0\]\.tool_calls" is text, not a list of calls'):
+        parse([row(QUESTION, [answer], ANSWER)])

@@ -65,9 +65,8 @@ def test_an_answer_whose_call_is_written_is_kept_and_scored():
         (FIRST_CALL, calling(call(river="Aar"), call(river="Inn"))),
         (NAMES, calling(call(river="Aar"))),
         (NAMES, calling({"function": {"name": "river_level", "arguments": '{"river": "Aar"}'}})),
-        (CHAT_TEMPLATE, {"role": "assistant", "content": "", "function_call": {"name": "river_level"}}),
     ],
-    ids=["call", "call behind words", "second call", "arguments", "arguments as text", "older field"],
+    ids=["call", "call behind words", "second call", "arguments", "arguments as text"],
 )
 def test_a_row_whose_answer_is_left_out_or_cut_short_is_dropped(template, answer):
     assert encode_one(asked(answer), tokenizer(template)).reason is Reason.UNWRITTEN

@@ -15,9 +15,10 @@ from dpo_cli.data.formats._base import (
     template_fields,
     text,
 )
+from dpo_cli.data.frames import HH, Frame, frame_of
 from dpo_cli.data.reasons import Reason
 from dpo_cli.data.settings import Setting
-from dpo_cli.data.turns import ASKING, HH, Frame, frame_of, is_conversation, kind_of, role_of
+from dpo_cli.data.turns import ASKING, is_conversation, kind_of, role_of
 from dpo_cli.types import Example, Message, Text
 
 Turns = tuple[Message, ...]

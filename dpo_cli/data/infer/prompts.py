@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from dpo_cli.data.columns.names import JOINED, by_name, is_context, is_meta, names_in, words_in
 from dpo_cli.data.columns.profile import MOST, Column, Profile, texts_in
+from dpo_cli.data.frames import HH
 from dpo_cli.data.infer.candidate import Candidate
-from dpo_cli.data.turns import ASKING, HH, is_conversation, is_exchanges, is_turn, role_of
+from dpo_cli.data.turns import ASKING, is_conversation, is_exchanges, is_turn, role_of
 
 WHOLE = ("messages", "text", "id", "parent")
 """Names of formats whose columns hold the prompt themselves."""
