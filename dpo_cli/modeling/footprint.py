@@ -46,6 +46,8 @@ class Setup:
     has_live_reference: bool = False
     is_compiled: bool = False
     is_checkpointed: bool = False
+    is_replicated: bool = False
+    """Whether several devices hold the weights: data parallelism keeps gradients a second time, in the buckets that it reduces."""
     is_packed: bool = True
     keys_each: float = 4 / 3
     """Keys that packed attention gathers, a computed token: a shared prompt's once for each answer. 4/3 where half of a row is prompt."""
@@ -128,7 +130,7 @@ def terms(shape: Shape, setup: Setup, n_tokens: int, n_scored: int | None = None
     logits = min(setup.chunk_logits, (n_tokens if n_scored is None else n_scored) * shape.vocabulary)
     return Terms(
         weights=own + frozen,
-        gradients=own,
+        gradients=own * (2 if setup.is_replicated else 1),
         moments=2 * own,
         reference=(frozen or own) * setup.has_live_reference,
         copies=copies,

@@ -41,6 +41,8 @@ class Forecast:
     terms: Terms
     tokens: int
     """Computed at once: what the recipe says, or what `auto` would take; at least the longest example."""
+    longest: int
+    """Tokens of the longest example; without the rows, of the longest that `data.max_length` allows."""
     most_tokens: int
     """That fit at once."""
     plain_tokens: int
@@ -77,7 +79,7 @@ def forecast(
     """
     train = recipe.train
     steps = None if epoch is None else _steps(recipe, epoch)
-    plain = _setup(recipe, device, epoch, steps)
+    plain = _setup(recipe, device, epoch, steps, devices)
     budget, scored = train.max_tokens_per_micro_batch, 1.0 if epoch is None else epoch.scored / epoch.tokens
     most = MAX_TOKENS if device.is_gpu else CPU_TOKENS
     plain_tokens = fitting_tokens(shape, plain, device.memory, scored=scored, most=most)
@@ -98,6 +100,7 @@ def forecast(
         device=device,
         terms=found,
         tokens=tokens,
+        longest=longest,
         most_tokens=fitting,
         plain_tokens=plain_tokens,
         devices=devices,
@@ -111,7 +114,7 @@ def forecast(
     )
 
 
-def _setup(recipe: Recipe, device: Device, epoch: Epoch | None, steps: int | None) -> Setup:
+def _setup(recipe: Recipe, device: Device, epoch: Epoch | None, steps: int | None, devices: int) -> Setup:
     """Return how the recipe trains on a device, with plain blocks."""
     train, model = recipe.train, recipe.model
     precision = train.precision
@@ -123,6 +126,7 @@ def _setup(recipe: Recipe, device: Device, epoch: Epoch | None, steps: int | Non
         is_quantized=model.quantize is not None,
         has_live_reference=_needs_reference(recipe) and recipe.reference.source == "live",
         is_compiled=_compiles(train.compile, device, steps),
+        is_replicated=devices > 1,
         is_packed=model.attention != "padded",
         keys_each=4 / 3 if epoch is None else epoch.gathered / epoch.tokens,
         chunk_logits=device.chunk_logits,

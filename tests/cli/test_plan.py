@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from dpo_cli.cli.app import app
 from dpo_cli.cli.plan import UNFIT
 from dpo_cli.errors import OutOfMemoryError, RecipeError
+from dpo_cli.recipe.find import find
 from tests.fakes import write_jsonl, write_model
 
 
@@ -72,7 +73,10 @@ def test_rows_here_are_counted_and_cost_follows(tmp_path: Path) -> None:
     assert found["cost_usd"] == pytest.approx(2 * 2 * found["seconds"]["run"] / 3600)
     assert found["bytes"]["total"] == sum(v for k, v in found["bytes"].items() if k != "total")
     shown = plan(path, "--gpu", "h200", "--price", "2", "--devices", "2").stdout
-    assert "h200 x 2: each holds all of it" in shown and "cost     about 0.00 USD" in shown
+    assert (
+        "h200 x 2: each holds all weights, and gradients twice" in shown
+        and "cost     about 0.00 USD" in shown
+    )
     assert facts(path)["seconds"]["run"] is None
 
 
@@ -94,3 +98,31 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_two_answers_to_one_question_are_refused() -> None:
     with pytest.raises(RecipeError, match="--memory: is set beside --gpu"):
         plan("llama7b_hh", "--gpu", "a10", "--memory", "24")
+
+
+LEAST = ("train.max_tokens_per_micro_batch=2048", "train.checkpoint_activations=full")
+
+
+@pytest.mark.parametrize(
+    ("name", "card", "overrides"),
+    [
+        ("llama8b_dpo_lora", "rtx4090", ()),
+        ("llama8b_kto_lora", "rtx4090", ()),
+        ("llama8b_dpo_lora_48gb", "l40s", ()),
+        ("llama8b_dpo_lora_80gb", "h100-80gb", ()),
+        ("llama7b_hh", "h200", LEAST),
+        ("llama7b_hh_sft", "h200", LEAST),
+    ],
+)
+def test_headers_of_recipes_say_what_is_predicted(name: str, card: str, overrides: tuple[str, ...]) -> None:
+    found = facts(name, *overrides, "--gpu", card)
+    text = find(name).read_text()
+
+    assert found["fits"] and found["setup"]["is_checkpointed"]
+    assert "predicted by dpo plan, not run" in text
+    stated = re.search(r"GB: (\d+) of its ([\d.]+) GiB", text)
+    if stated is None:
+        assert "as llama8b_dpo_lora" in text
+        return
+    assert int(stated[1]) == round(found["bytes"]["total"] / 2**30)
+    assert float(stated[2]) == pytest.approx(found["device"]["memory"] / 2**30, abs=1)
