@@ -97,15 +97,32 @@ def shape_of(name: str) -> Shape:
     folder = local_folder(name) or _cached(name)
     if folder is not None and (folder / "config.json").is_file():
         return shape_in(folder)
-    if folder is not None and (folder / ADAPTER_CONFIG).is_file():
-        base = json.loads((folder / ADAPTER_CONFIG).read_text()).get("base_model_name_or_path")
-        if isinstance(base, str) and base:
-            return shape_of(base)
+    base = _adapter(name).get("base_model_name_or_path")
+    if isinstance(base, str) and base:
+        return shape_of(base)
     found = named_shape(name)
     if found is None:
         what = f"the sizes of '{name}' are unknown: no folder, not in the hub's cache, and no well-known name"
         raise ModelError.of("model.name", what, "`dpo fetch RECIPE` once, or model.name=FOLDER")
     return found
+
+
+def rank_of(name: str) -> int | None:
+    """Return the rank of the adapter in a folder, which training goes on with; None where the name is no adapter's folder."""
+    rank = _adapter(name).get("r")
+    return rank if isinstance(rank, int) else None
+
+
+def _adapter(name: str) -> dict[str, Any]:
+    """Return the settings of the adapter in a folder; none where it is a whole model's, or cannot be read."""
+    folder = local_folder(name)
+    if folder is None or (folder / "config.json").is_file():
+        return {}
+    try:
+        stated = json.loads((folder / ADAPTER_CONFIG).read_text())
+    except (OSError, ValueError):
+        return {}
+    return stated if isinstance(stated, dict) else {}
 
 
 def shape_in(folder: Path) -> Shape:
@@ -141,28 +158,42 @@ def shape_by(config: Mapping[str, Any], parameters: int | None = None) -> Shape:
         KeyError: a size is missing.
     """
     kind = config.get("model_type", "")
-    hidden = int(config["hidden_size"] if "hidden_size" in config else config["n_embd"])
-    heads = int(config["num_attention_heads"] if "num_attention_heads" in config else config["n_head"])
-    width = config.get("head_dim") or hidden // heads
-    inner = int(config.get("intermediate_size") or config.get("n_inner") or 4 * hidden)
+    hidden = _size(config, "hidden_size", "n_embd", "d_model")
+    heads = _size(config, "num_attention_heads", "n_head", "n_heads", default=1)
+    width = _size(config, "head_dim", default=hidden // heads)
+    inner = _size(config, "intermediate_size", "n_inner", "ffn_dim", default=4 * hidden)
     if _is_mixture(config):
-        inner = int(config.get("moe_intermediate_size") or inner) * int(
-            config.get("num_experts_per_tok") or 1
-        )
+        each = _size(config, "moe_intermediate_size", default=inner)
+        inner = each * _size(config, "num_experts_per_tok", default=1)
     shape = Shape(
         parameters=parameters or 0,
-        layers=int(config["num_hidden_layers"] if "num_hidden_layers" in config else config["n_layer"]),
+        layers=_size(config, "num_hidden_layers", "n_layer", "n_layers"),
         hidden=hidden,
         inner=inner,
         query=heads * width,
-        key=int(config.get("num_key_value_heads") or heads) * width,
-        vocabulary=int(config["vocab_size"]),
+        key=_size(config, "num_key_value_heads", default=heads) * width,
+        vocabulary=_size(config, "vocab_size"),
         is_tied=bool(config.get("tie_word_embeddings", kind in {"gemma", "gemma2", "gpt2"})),
         is_gated=kind not in _UNGATED,
         norms=4 if kind in _FOUR_NORMS else 2,
         has_head_norms=kind in _HEAD_NORMS,
     )
     return shape if parameters is not None else replace(shape, parameters=_counted(shape))
+
+
+def _size(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+    """Return the first of these sizes that the config has, the largest where layers differ.
+
+    Raises:
+        KeyError: it has none, and there is no default.
+    """
+    for name in names:
+        value = config.get(name)
+        if value:
+            return int(max(value) if isinstance(value, list | tuple) else value)
+    if default is None:
+        raise KeyError(names[0])
+    return default
 
 
 def _counted(shape: Shape) -> int:

@@ -17,7 +17,7 @@ from dpo_cli.modeling.footprint import (
     terms,
     trained_parameters,
 )
-from dpo_cli.modeling.shape import Shape
+from dpo_cli.modeling.shape import Shape, rank_of
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.device import Device
 from dpo_cli.train.epoch import Epoch
@@ -122,7 +122,7 @@ def _setup(recipe: Recipe, device: Device, epoch: Epoch | None, steps: int | Non
         precision = "bf16" if device.has_bf16 else "fp32"
     return Setup(
         precision=precision,
-        adapter_rank=None if model.adapter is None else model.adapter.rank,
+        adapter_rank=rank_of(model.name) if model.adapter is None else model.adapter.rank,
         is_quantized=model.quantize is not None,
         has_live_reference=_needs_reference(recipe) and recipe.reference.source == "live",
         is_compiled=_compiles(train.compile, device, steps),

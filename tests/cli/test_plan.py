@@ -86,6 +86,19 @@ def test_a_tokenizer_that_is_not_here_leaves_the_rows_uncounted(tmp_path: Path) 
     assert "rows     not counted: no tokenizer: 'org/llama-3.2-1B'" in done.stdout
 
 
+def test_an_adapter_that_goes_on_is_what_is_trained(tmp_path: Path) -> None:
+    path, adapter = recipe(tmp_path), tmp_path / "adapter"
+    adapter.mkdir()
+    settings = {"base_model_name_or_path": str(tmp_path / "tiny"), "r": 4}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+
+    found = facts(path, f"model.name={adapter}", "--gpu", "a10")
+
+    assert found["setup"]["adapter_rank"] == 4
+    assert found["epoch"]["examples"] > 30
+    assert found["bytes"] == facts(path, "model.adapter={rank: 4}", "--gpu", "a10")["bytes"]
+
+
 def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     path = recipe(tmp_path)
     before = sorted(tmp_path.rglob("*"))

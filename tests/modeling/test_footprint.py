@@ -30,7 +30,7 @@ from dpo_cli.modeling.footprint import (
 from dpo_cli.modeling.logprobs import Kernel, Path, Scorer, score
 from dpo_cli.modeling.shape import KNOWN, Shape, shape_by
 from dpo_cli.recipe.schema import Adapter
-from scripts.gpu.shapes import random_pairs
+from scripts.gpu.shapes import fields_of, random_pairs
 
 GIB = 2**30
 TOLERANCE = 0.1
@@ -63,6 +63,7 @@ CONFIGS: dict[str, Callable[[int], hf.PreTrainedConfig]] = {
     ),
     "gemma3": lambda n: hf.Gemma3TextConfig(**SIZES, num_hidden_layers=n, head_dim=64),
     "gpt2": lambda n: hf.GPT2Config(**GPT2, n_layer=n),
+    "llama, 8B": lambda n: hf.LlamaConfig(**{**fields_of("8B", tiny=False), "num_hidden_layers": n}),
 }
 
 

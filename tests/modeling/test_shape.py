@@ -10,9 +10,10 @@ import torch
 import transformers as hf
 
 from dpo_cli.errors import ModelError
-from dpo_cli.modeling.shape import KNOWN, named_shape, shape_by, shape_in, shape_of
+from dpo_cli.modeling.shape import KNOWN, named_shape, rank_of, shape_by, shape_in, shape_of
 from tests.fakes import tiny_llama, write_model
 from tests.modeling.test_footprint import CONFIGS
+from tests.modeling.test_scorer import PACKED, PADDED
 
 
 @pytest.mark.parametrize("name", [*CONFIGS])
@@ -24,6 +25,27 @@ def test_parameters_follow_from_the_config(name: str) -> None:
     # Biases are left out, which are most in a model as small as this; GPT-2 has position embeddings too.
     counted = model.num_parameters() - (4096 * 256 if name == "gpt2" else 0)
     assert shape_by(config.to_dict()).parameters == pytest.approx(counted, rel=0.005)
+
+
+OTHERS = {
+    **PACKED,
+    **PADDED,
+    "mpt": hf.MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=211),
+    "bloom": hf.BloomConfig(hidden_size=32, n_head=4, n_layer=2, vocab_size=211),
+    "mamba": hf.MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=211),
+    "gemma3n": hf.Gemma3nTextConfig(hidden_size=32, intermediate_size=[64, 96], num_hidden_layers=2),
+}
+
+
+@pytest.mark.parametrize("name", [*OTHERS])
+def test_every_config_has_a_shape(name: str) -> None:
+    config = OTHERS[name].get_text_config()
+
+    shape = shape_by(config.to_dict(), parameters=10**6)
+
+    assert (shape.hidden, shape.layers) == (config.hidden_size, config.num_hidden_layers)
+    assert shape.inner >= shape.hidden
+    assert shape.query > 0 and 0 < shape.key <= shape.query
 
 
 @pytest.mark.parametrize(
@@ -96,9 +118,13 @@ def test_a_folder_states_its_shape_and_its_weights_are_counted(tmp_path: Path) -
 def test_an_adapter_has_the_shape_of_its_base(tmp_path: Path) -> None:
     base, adapter = write_model(tmp_path / "tiny"), tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base), "r": 24}))
 
     assert shape_of(str(adapter)) == shape_of(str(base))
+    assert (rank_of(str(adapter)), rank_of(str(base)), rank_of("org/model")) == (24, None, None)
+    (adapter / "adapter_config.json").write_text("{")
+    with pytest.raises(ModelError, match="are unknown"):
+        shape_of(str(adapter))
 
 
 @pytest.mark.parametrize(
