@@ -115,8 +115,8 @@ def _lines(found: Forecast, why: str, cost: float | None) -> Iterator[str]:
         yield f"rows     not counted: {why}; taken as examples of at most {found.longest:,} tokens"
     else:
         n = found.epoch
-        told = ", estimated from the first rows of each file" if n.is_estimate else ""
-        yield f"rows     an epoch: {n.examples:,} examples, {n.tokens:,} tokens, the longest example {n.longest:,}{told}"
+        estimated = ", estimated from the first rows of each file" if n.is_estimate else ""
+        yield f"rows     an epoch: {n.examples:,} examples, {n.tokens:,} tokens, the longest example {n.longest:,}{estimated}"
         yield f"time     {_time(found)}"
     parts = ", ".join(f"{name} {_amount(n_bytes)}" for name, n_bytes in found.disk.items() if n_bytes)
     yield f"disk     {parts}"

@@ -55,7 +55,7 @@ def card_named(name: str) -> Card:
 
 
 def card_called(name: str) -> Card | None:
-    """Return the card that a driver's name such as "NVIDIA H200" stands for; None where the table has none."""
+    """Return the card that a driver calls by a name such as "NVIDIA H200"; None where the table has none."""
     words = f"{name} "
     found = [card for card in CARDS if f"{card.called} " in words]
     return max(found, key=lambda card: len(card.called), default=None)

@@ -40,7 +40,7 @@ def recipe(folder: Path, n: int = 40) -> str:
     return str(path)
 
 
-def test_the_table_sums_up_and_what_follows_stands_below() -> None:
+def test_the_table_sums_up_and_is_followed_by_what_it_means() -> None:
     done = plan("llama8b_dpo_lora", "--gpu", "rtx4090")
 
     numbers = dict(re.findall(r"^(\w+) +([\d.]+)  ", done.stdout, flags=re.MULTILINE))

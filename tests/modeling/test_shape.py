@@ -100,7 +100,7 @@ def test_known_shapes_have_the_published_sizes(name: str, billions: float) -> No
         ("org/model", None),
     ],
 )
-def test_a_name_stands_for_a_known_shape_or_for_none(name: str, known: str | None) -> None:
+def test_a_name_is_that_of_a_known_shape_or_of_none(name: str, known: str | None) -> None:
     assert named_shape(name) == (None if known is None else KNOWN[known])
 
 
