@@ -61,7 +61,9 @@ def _record(status: Status, error: BaseException, going_on: str, world: int) -> 
     is_interrupt = isinstance(error, KeyboardInterrupt)
     code = error.code if isinstance(error, UserError) else 130 if is_interrupt else 1
     message = str(error) or type(error).__name__
-    _write(status, "stopped" if is_interrupt else "failed", code, message, going_on if status.resumable else "")
+    _write(
+        status, "stopped" if is_interrupt else "failed", code, message, going_on if status.resumable else ""
+    )
 
 
 def _stopped(status: Status, error: Stopped) -> str:

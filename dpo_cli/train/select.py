@@ -155,7 +155,9 @@ class Selection:
         corrected = f"p = {p_value:.2g}, corrected for {self.n} evaluations"
         if p_value >= LEVEL:
             return Choice(None, f"of the last step: {compared}, is not separable from it ({corrected})")
-        return Choice(best.step, f"of {compared} ({corrected}); chosen on these pairs, so their figures flatter")
+        return Choice(
+            best.step, f"of {compared} ({corrected}); chosen on these pairs, so their figures flatter"
+        )
 
     def load_best(self, model: nn.Module) -> bool:
         """Put the best weights into a model, on all ranks or on none; where their file is damaged, say so and leave the last."""
