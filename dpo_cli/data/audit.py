@@ -47,6 +47,7 @@ FAULTS = (
     Reason.PROMPT_ENDS_WITH_ANSWER,
     Reason.CONTROL_TEXT,
     Reason.PROMPT_REWRITTEN,
+    Reason.REFUSED,
     Reason.SAME_AFTER_CUT,
     Reason.NOTHING_SCORED,
     Reason.NO_COMMON_PROMPT,

@@ -24,7 +24,7 @@ from dpo_cli.types import Example, TokenGroup
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Data
 
-ENCODING_VERSION = 5
+ENCODING_VERSION = 6
 """Raise it when the same input gives other tokens."""
 
 DIGEST_BYTES = 32

@@ -10,12 +10,13 @@ import numpy as np
 
 from dpo_cli.data.parse import is_blank
 from dpo_cli.data.reasons import Note, Reason
-from dpo_cli.data.template import Renderer, check_template
+from dpo_cli.data.template import FAILS, Renderer, check_template
 from dpo_cli.data.thinking import blocks, is_marked, marks_of, thinks, without_thoughts
 from dpo_cli.data.tokenizer import Vocabulary
 from dpo_cli.data.truncate import Encoded, fit
 from dpo_cli.data.unwritten import Unwritten
 from dpo_cli.data.views import Answer, Sheet, Unfit, View, chat_sheet, text_sheet
+from dpo_cli.errors import ModelError
 from dpo_cli.types import Example, TokenGroup
 
 if TYPE_CHECKING:
@@ -94,6 +95,15 @@ class Encoder:
         (ids, whole, *_), *_ = self._ids([sheet], [example])
         return sheet.views[0].text, (ids if len(ids) else whole[:1]).tolist()
 
+    def refusal(self, example: Example) -> str:
+        """Return what the template says of a row that it refuses."""
+        example = self._prepared(example)
+        try:
+            chat_sheet(example, self.renderer, has_control_text=False, unwritten=self.unwritten)
+        except ModelError as error:
+            return error.problems[0].what.removeprefix(FAILS)
+        raise AssertionError(f"{example.source} is refused, and rendered without an error")
+
     def _prepared(self, example: Example) -> Example:
         """Give the example as it is rendered: without thoughts where the recipe drops them."""
         return without_thoughts(example, self.marks) if self.config.thinking == "drop" else example
@@ -131,6 +141,8 @@ class Encoder:
             return chat_sheet(example, self.renderer, has_control_text, self.unwritten)
         except Unfit as unfit:
             return unfit.reason
+        except ModelError:
+            return Reason.REFUSED
 
     def _ids(self, sheets: Sequence[Sheet], examples: Sequence[Example]) -> list[list[np.ndarray]]:
         """Tokenise the views of many sheets with one call for each way to do so."""

@@ -131,7 +131,7 @@ def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet =
     problems.raise_any()
     _encode(loaded, data, Encoder(tokenizer, data, whole_rows=diet.whole_rows), diet.kind)
     for item in loaded:
-        _check_usable(item.report)
+        item.report.check_usable()
     return _as_eaten(_deal(loaded, data), diet, data.max_length)
 
 
@@ -164,6 +164,7 @@ def _encode(loaded: Sequence[_Loaded], data: DataConfig, encoder: Encoder, kind:
             else:
                 advance(len(results))
             _keep(item, results, kind)
+            _say_why(item, results, encoder)
 
 
 def _keep(item: _Loaded, results: Sequence[Encoded], kind: DataKind) -> None:
@@ -178,6 +179,14 @@ def _keep(item: _Loaded, results: Sequence[Encoded], kind: DataKind) -> None:
         item.report.made += len(rows)
         item.rows += rows
     item.report.describe([row.group for row in item.rows])
+
+
+def _say_why(item: _Loaded, results: Sequence[Encoded], encoder: Encoder) -> None:
+    """Keep what the template says of the first row that it refuses."""
+    for example, result in zip(item.examples, results, strict=True):
+        if result.reason is Reason.REFUSED:
+            item.report.why[str(result.reason)] = encoder.refusal(example)
+            return
 
 
 def _rows(example: Example, encoded: Encoded, source: Source, kind: DataKind) -> list[DataRow]:
@@ -199,15 +208,6 @@ def _rows(example: Example, encoded: Encoded, source: Source, kind: DataKind) ->
         ids = group.only([better, worse], margin=gap)
         rows.append(DataRow(pair, ids, source.path, key, notes, example, ranking))
     return rows
-
-
-def _check_usable(report: SourceReport) -> None:
-    if not report.kept:
-        told = ", ".join(f"{reason}: {n}" for reason, n in report.dropped.items())
-        fix = "see `dpo check`; data.max_length, columns and format decide"
-        if Reason.UNWRITTEN in report.dropped:
-            fix = "model.chat_template=PATH of a template that writes all of an answer, its tool calls too"
-        raise DataError.of(report.path, f"0 usable rows of {report.rows} ({told})", fix)
 
 
 def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:

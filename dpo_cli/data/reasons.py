@@ -15,6 +15,7 @@ class Reason(StrEnum):
     PROMPT_ENDS_WITH_ANSWER = "prompt ends with an answer"
     CONTROL_TEXT = "special-token text that this tokenizer, or transformers before 5.20, cannot keep plain"
     PROMPT_REWRITTEN = "template rewrites the prompt when an answer follows"
+    REFUSED = "the chat template refuses the conversation"
     UNWRITTEN = "the chat template leaves out an answer, or some of it"
     LONG_PROMPT = "prompt >= data.max_length"
     LONG_COMPLETION = "completion beyond data.max_length"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpo_cli.data.reasons import Note, Reason
+from dpo_cli.errors import DataError
 from dpo_cli.methods._base import wins
 from dpo_cli.types import TokenGroup
 
@@ -54,6 +55,8 @@ class SourceReport:
     """Kept rows by what was done to them: truncated, end token lost, boundary, ..."""
     first: dict[str, str] = field(default_factory=dict)
     """Place of the first row of each entry of `dropped` and `notes`."""
+    why: dict[str, str] = field(default_factory=dict)
+    """What the template says, by the reason to drop a row."""
     unused_columns: list[str] = field(default_factory=list)
     lengths: dict[str, list[int]] = field(default_factory=dict)
     """Tokens of `prompt`, `chosen`, `rejected` (or `completion`): median, 95th percentile, longest."""
@@ -90,6 +93,22 @@ class SourceReport:
         labels = [group.label for group in groups if group.label is not None]
         self.wanted = sum(labels) / len(labels) if labels else None
 
+    def check_usable(self) -> None:
+        """Check that there are rows to train on.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self.kept:
+            return
+        counts = ", ".join(f"{self.reason(reason)}: {n}" for reason, n in self.dropped.items())
+        fix = "see `dpo check`; data.max_length, columns and format decide"
+        if Reason.UNWRITTEN in self.dropped:
+            fix = "model.chat_template=PATH of a template that writes all of an answer, its tool calls too"
+        if Reason.REFUSED in self.dropped:
+            fix = "model.chat_template=PATH of a template that takes such conversations"
+        raise DataError.of(self.path, f"0 usable rows of {self.rows} ({counts})", fix)
+
     def lines(self) -> list[str]:
         """Say it in words, one fact a line."""
         head = (
@@ -119,8 +138,12 @@ class SourceReport:
         notes = [what for what in _UNWRITTEN if what in self.notes]
         return [*map(self._drop_line, dropped), *map(self._note_line, notes)]
 
+    def reason(self, reason: str) -> str:
+        """Return a reason to drop a row, with what the template says."""
+        return f"{reason}: {self.why[reason]}" if reason in self.why else reason
+
     def _drop_line(self, reason: str) -> str:
-        return f"dropped {self.dropped[reason]:,}: {reason} (first: {self.first[reason]})"
+        return f"dropped {self.dropped[reason]:,}: {self.reason(reason)} (first: {self.first[reason]})"
 
     def _note_line(self, what: str) -> str:
         return f"{_count(self.notes[what], 'row')} {what} (first: {self.first[what]})"

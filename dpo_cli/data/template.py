@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dpo_cli.data.thinking import marks_of, without_blocks
 from dpo_cli.data.turns import UNSCORED
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 LIMIT_S = 5.0
 MARKER = "qzxjkvw"
 """A text that no template writes by itself."""
+FAILS = "the chat template fails: "
 SYSTEM_ROLES = ("system", "developer")
 PROBED_ROWS = 8
+T = TypeVar("T")
 
 
 class SystemLost(ModelError):
@@ -96,7 +98,7 @@ class Renderer:
                 **{**self.kwargs, **example.template_kwargs},
             )
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            what = f"the chat template fails: {' '.join(str(error).split())}"
+            what = f"{FAILS}{' '.join(str(error).split())}"
             raise ModelError.of(
                 example.source, what, "correct the row, or model.chat_template=PATH"
             ) from error
@@ -114,7 +116,8 @@ def check_template(renderer: Renderer, examples: Sequence[Example], limit_s: flo
     """Try the template on a few examples before it is trusted with all.
 
     Raises:
-        ModelError: there is none, it fails or takes longer than the limit, it doubles the BOS token or drops system prompts.
+        SystemLost: it refuses system prompts or leaves them out.
+        ModelError: there is none, it fails on each of them, takes longer than the limit, doubles the BOS token or does not open the answer.
     """
     if not renderer.tokenizer.chat_template:
         what = "the data are chat messages, but the tokenizer has no chat template"
@@ -124,21 +127,35 @@ def check_template(renderer: Renderer, examples: Sequence[Example], limit_s: flo
     with_system = [example for example in examples if _has_system(renderer.prompt(example))]
     if with_system:
         _within(limit_s, lambda: _check_system(renderer, with_system, len(examples)))
-    probe = list(examples[:PROBED_ROWS])
-    texts: list[str] = _within(limit_s, lambda: [_whole(renderer, example) for example in probe])
-    _check_bos(renderer.tokenizer, probe[0], texts[0])
-    _check_opening(renderer, probe[0])
+    found = _within(limit_s, lambda: _first_whole(renderer, examples[:PROBED_ROWS]))
+    _check_bos(renderer.tokenizer, *found)
+    _check_opening(renderer, found[0])
 
 
-def _whole(renderer: Renderer, example: Example) -> str:
-    completion = [turn for turn in example.completions[0] if not isinstance(turn, str)]
-    renderer.render(example, renderer.prompt(example), is_open=True)
-    return renderer.render(example, [*renderer.prompt(example), *completion], is_open=False)
+def _first_whole(renderer: Renderer, examples: Sequence[Example]) -> tuple[Example, str]:
+    """Return the first example that the template takes, and its text; all are tried, for the time that they take.
+
+    Raises:
+        ModelError: it fails on each.
+    """
+    found: list[tuple[Example, str]] = []
+    errors: list[ModelError] = []
+    for example in examples:
+        completion = [turn for turn in example.completions[0] if not isinstance(turn, str)]
+        try:
+            renderer.render(example, renderer.prompt(example), is_open=True)
+            text = renderer.render(example, [*renderer.prompt(example), *completion], is_open=False)
+            found.append((example, text))
+        except ModelError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return found[0]
 
 
-def _within(limit_s: float, work: Callable[[], list[str]]) -> list[str]:
+def _within(limit_s: float, work: Callable[[], T]) -> T:
     """Run in a thread that is left behind when it takes too long: an endless loop in a template cannot be interrupted."""
-    results: list[list[str]] = []
+    results: list[T] = []
     errors: list[ModelError] = []
 
     def run() -> None:
@@ -182,7 +199,7 @@ def merged_system(turns: Sequence[Message]) -> list[Message]:
     return [{**system, "role": "user"}, *rest]
 
 
-def _check_system(renderer: Renderer, examples: Sequence[Example], n: int) -> list[str]:
+def _check_system(renderer: Renderer, examples: Sequence[Example], n: int) -> None:
     """Check that the template writes system prompts, and those of a developer.
 
     Args:
@@ -191,34 +208,36 @@ def _check_system(renderer: Renderer, examples: Sequence[Example], n: int) -> li
         n: how many examples there are.
 
     Raises:
-        SystemLost: it fails on one, though not without it, or leaves it out.
-        ModelError: it fails without it, too.
+        SystemLost: it fails on one, though not once it is merged, or leaves it out.
     """
-    by_role = {role: [e for e in examples if renderer.prompt(e)[0]["role"] == role] for role in SYSTEM_ROLES}
-    return [_with_system(renderer, found, n) for found in by_role.values() if found]
+    for role in SYSTEM_ROLES:
+        found = [example for example in examples if renderer.prompt(example)[0]["role"] == role]
+        lost = (_lost_system(renderer, example) for example in found[:PROBED_ROWS])
+        how = next((how for how in lost if how is not None), "")
+        if how:
+            has = f"{len(found):,} of {n:,} rows have a {role} prompt, which the chat template {how}"
+            fix = (
+                "data.merge_system=true puts it in front of the first user turn; "
+                "or model.chat_template=PATH of a template that writes it"
+            )
+            fix += ", or data.system=null" if renderer.system is not None else ""
+            raise SystemLost.of(found[0].source, has, fix)
 
 
-def _with_system(renderer: Renderer, examples: Sequence[Example], n: int) -> str:
-    """Return a prompt with a system prompt of our own, as the template writes it; see `_check_system`."""
-    first, *rest = renderer.prompt(examples[0])
+def _lost_system(renderer: Renderer, example: Example) -> str | None:
+    """Say how the template loses a system prompt; empty where it writes it, None where it fails on the row in any case."""
+    first, *rest = renderer.prompt(example)
     turns = [{**first, "content": MARKER}, *rest]
     try:
-        text = renderer.render(examples[0], turns, is_open=True)
-        how = f"leaves out; the model would see {text[:80]!r}"
+        text = renderer.render(example, turns, is_open=True)
+        return "" if MARKER in text else f"leaves out; the model would see {text[:80]!r}"
     except ModelError as error:
-        renderer.render(
-            examples[0], merged_system(turns), is_open=True
-        )  # fails too where another thing is the cause
-        text, how = "", f"refuses ({error.problems[0].what.removeprefix('the chat template fails: ')})"
-    if MARKER in text:
-        return text
-    has = f"{len(examples):,} of {n:,} rows have a {first['role']} prompt"
-    fix = (
-        "data.merge_system=true puts it in front of the first user turn; "
-        "or model.chat_template=PATH of a template that writes it"
-    )
-    fix += ", or data.system=null" if renderer.system is not None else ""
-    raise SystemLost.of(examples[0].source, f"{has}, which the chat template {how}", fix)
+        reason = error.problems[0].what.removeprefix(FAILS)
+    try:
+        renderer.render(example, merged_system(turns), is_open=True)
+    except ModelError:
+        return None
+    return f"refuses ({reason})"
 
 
 def _check_opening(renderer: Renderer, example: Example) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from dpo_cli.data.audit import audit_data
 from dpo_cli.data.encode import Encoder
 from dpo_cli.data.reasons import Note
+from dpo_cli.data.template import SystemLost
 from dpo_cli.errors import ModelError
 from dpo_cli.types import Example
-from tests.data.build import chat, config, encode_one, scored_text, turns
+from tests.data.build import chat, config, encode_one, load_rows, scored_text, turns
 from tests.fakes import CHAT_TEMPLATE, byte_tokenizer
 
 REFUSES = (
@@ -61,8 +63,9 @@ def test_a_refused_system_prompt_is_counted_over_the_rows_and_has_a_way_out():
 
 def test_a_template_that_fails_for_another_reason_is_not_blamed_on_the_system_prompt():
     broken = REFUSES.replace("{% for message in messages %}", "{{ 1 / 0 }}{% for message in messages %}")
-    with pytest.raises(ModelError, match="the chat template fails: division by zero"):
+    with pytest.raises(ModelError, match=r"rows\.jsonl:1: the chat template fails: ") as error:
         encode_one(WITH_SYSTEM, tokenizer(broken))
+    assert not isinstance(error.value, SystemLost)
 
 
 def test_a_developers_prompt_that_is_left_out_is_refused_though_system_prompts_are_written():
@@ -139,3 +142,36 @@ def test_an_answer_that_ends_in_another_token_than_a_plain_one_keeps_it():
         turns(("user", "q")), (({"role": "assistant", "content": "", "tool_calls": call},),), "row"
     )
     assert scored_text(encode_one(example, made), 0, made) == "look</s>"
+
+
+ALTERNATES = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('speakers must alternate') }}{% endif %}{% endfor %}" + CHAT_TEMPLATE
+)
+
+
+def test_rows_that_a_template_refuses_are_dropped_and_counted_with_what_it_says(tmp_path):
+    twice = [{"role": "user", "content": "Hello?"}, {"role": "user", "content": "Are you there?"}]
+    rows = [
+        {
+            "prompt": twice if i in (0, 3) else twice[:1],
+            "chosen": [{"role": "assistant", "content": f"Yes {i}."}],
+            "rejected": [{"role": "assistant", "content": "No."}],
+        }
+        for i in range(6)
+    ]
+    for _ in ("tokenised", "from the cache"):
+        data = load_rows(tmp_path, rows, tokenizer=tokenizer(ALTERNATES))
+        said = f"dropped 2: the chat template refuses the conversation: speakers must alternate (first: {tmp_path}/train.jsonl:1)"
+        assert said in "\n".join(data.report.lines())
+        assert len(data.train) == 4
+    assert [each.name for each in audit_data(data, tokenizer(ALTERNATES)).findings if each.name == "refused"]
+    with pytest.raises(ModelError, match=r"train\.jsonl:1: the chat template fails: speakers must alternate"):
+        load_rows(tmp_path, rows[:1], tokenizer=tokenizer(ALTERNATES))
+
+
+def test_a_system_prompt_is_judged_on_a_row_that_is_refused_for_nothing_else():
+    made = tokenizer(REFUSES + "{% if messages | length > 2 %}{{ raise_exception('too long') }}{% endif %}")
+    long = chat([("system", "s"), ("user", "q"), ("assistant", "a"), ("user", "r")], "a", "b")
+    with pytest.raises(ModelError, match="2 of 2 rows have a system prompt, which the chat template refuses"):
+        Encoder(made, config()).encode([long, chat([("system", "s"), ("user", "q")], "a", "b")])
