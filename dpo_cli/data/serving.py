@@ -69,7 +69,7 @@ def check_serving(folder: Path, tokenizer: PreTrainedTokenizerBase, groups: Sequ
     if end not in ids:
         warnings.append(
             f"answers end with {special.get(end, end)!r} in training, but generation stops at {stops}; "
-            "a server would run on. Mend eos_token_id in generation_config.json"
+            "a server would run on. Correct eos_token_id in generation_config.json"
         )
     return Serving(stops, special.get(end, str(end)), tokenizer.bos_token, tokenizer.pad_token, warnings)
 

@@ -1,4 +1,4 @@
-"""What a model's folder says it cannot take: ids beyond its embedding, rows beyond its positions. No torch, no weight is loaded."""
+"""What a model's folder says it cannot take: ids beyond its embedding, rows beyond its positions. No weight is loaded."""
 
 from __future__ import annotations
 
@@ -75,11 +75,16 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _is_learned(folder: Path) -> bool:
-    """Return whether the folder's weight files hold position embeddings."""
+    """Return whether the folder's weight files hold position embeddings, or, where they are not here, the model of its config does."""
     from safetensors import SafetensorError, safe_open
 
     names: list[str] = []
     for path in folder.glob("*.safetensors"):
         with suppress(OSError, SafetensorError), safe_open(path, framework="np") as file:
             names += file.keys()
+    if not names:
+        from dpo_cli.modeling.size import weight_names
+
+        with suppress(ModelError):
+            names = weight_names(folder)
     return any(name.endswith(_LEARNED) for name in names)

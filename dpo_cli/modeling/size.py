@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedModel
 
 from dpo_cli.errors import ModelError
 from dpo_cli.methods._memory import Size
@@ -34,11 +35,25 @@ def model_size(folder: Path) -> ModelSize:
         raise ModelError.of(
             str(folder), "not a model folder: no config.json", "name the folder that holds it"
         )
+    model = _empty(folder)
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return ModelSize(model.num_parameters(), positions or _NO_LIMIT)
+
+
+def weight_names(folder: Path) -> list[str]:
+    """Return the names of the weights of the model that a folder's config describes.
+
+    Raises:
+        ModelError: no config of a plain causal LM.
+    """
+    return [name for name, _ in _empty(folder).named_parameters()]
+
+
+def _empty(folder: Path) -> PreTrainedModel:
     config = check_config(folder)
     with quiet(), torch.device("meta"):
-        model = loader_of(config).from_config(config, trust_remote_code=False)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return ModelSize(model.num_parameters(), positions or _NO_LIMIT)
+        model: PreTrainedModel = loader_of(config).from_config(config, trust_remote_code=False)
+    return model
 
 
 def stated_size(folder: Path) -> Size | None:

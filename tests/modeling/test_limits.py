@@ -52,6 +52,18 @@ def test_rows_beyond_learned_positions_are_an_error(gpt2: Path) -> None:
     ]
 
 
+def test_learned_positions_are_known_where_the_weights_are_not_here(
+    gpt2: Path, llama: Path, tmp_path: Path
+) -> None:
+    for folder, is_learned in ((gpt2, True), (llama, False)):
+        (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+        if is_learned:
+            with pytest.raises(ModelError, match="longer than the model's 64 positions"):
+                check_limits(tmp_path, 10, [group(60, 5)])
+        else:
+            assert len(check_limits(tmp_path, 10, [group(60, 5)])) == 1
+
+
 def test_rows_beyond_rotary_positions_are_a_warning(llama: Path) -> None:
     (line,) = check_limits(llama, 10, [group(60, 4), group(60, 5)])
     assert "1 of 2 rows are longer than the model's 64 positions, the longest 65 tokens" in line
