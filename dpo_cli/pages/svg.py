@@ -109,7 +109,9 @@ def _chart(chart: Chart) -> Drawing:
 
 def _intervals(picture: Intervals) -> Drawing:
     figures = [_figures(row, picture.spec) for row in picture.rows]
-    is_long = any(len(row.name) + len(text) > ABREAST for row, text in zip(picture.rows, figures, strict=True))
+    is_long = any(
+        len(row.name) + len(text) > ABREAST for row, text in zip(picture.rows, figures, strict=True)
+    )
     tall, top, span = ROW + LONG * is_long, TITLE + 8, interval_range(picture)
     bottom = top + tall * len(picture.rows)
     height = bottom + BOTTOM + 14 * bool(picture.levels)
