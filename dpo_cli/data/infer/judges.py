@@ -10,6 +10,7 @@ from dpo_cli.data.columns.names import (
     LOW_WORDS,
     NEGATIVE_WORDS,
     RANK_WORDS,
+    RATING_WORDS,
     by_name,
     is_meta,
     words_in,
@@ -62,10 +63,15 @@ def labelled(layout: str, base: Names, path: str, profile: Profile, alone: bool)
         )
         yield replace(first, means=f"an answer with {path!r} is wanted", is_sure=False)
         return
-    if len(numbers) > 2 and layout == "labelled" and path != "label":
+    low = bool(set(words_in(path)) & (RANK_WORDS | LOW_WORDS))
+    if len(numbers) > (1 if low else 2) and layout == "labelled" and path != "label":
         pairs = Candidate("ratings", {**base, "rating": path}, gather="prompt", is_sure=False)
-        low = bool(set(words_in(path)) & (RANK_WORDS | LOW_WORDS))
         for better in ("lower", "higher") if low else ("higher",):
             means = f"of the answers to one prompt the one with the {better[:-2]}est {path!r} is the best"
             yield replace(pairs, better=better, means=means)
+    is_rating = bool(set(words_in(path)) & RATING_WORDS)
+    if is_rating and numbers == {1.0} and len(words) == 1:
+        return  # one star in every row, or wanted: the rows do not say which
+    if low and numbers:
+        return  # a rank or a loss says nothing of an answer alone, and its high numbers are no thumbs up
     yield first

@@ -175,7 +175,10 @@ def _numbers(base: Candidate, path: str, couple: Couple, numbers: Mapping[str, f
             base, labels={"a": [zero], "b": [one]}, means=f"1 means that {couple.second!r} won", is_sure=False
         )
         if couple.numbers == ("0", "1") and words & INDEX_WORDS:
-            yield replace(index, means=f"{path!r} is the number of the better answer", is_sure=True)
+            number = f"{path!r} is the number of the better answer, counted from"
+            yield replace(index, means=f"{number} 0", is_sure=0.0 in values)
+            if 0.0 not in values:  # ones alone: the first answer, or the second
+                yield replace(won, means=f"{number} 1")
         elif couple.numbers[0] in words and couple.numbers[0] not in ("0", "1"):
             yield replace(won, is_sure=True)
         elif couple.numbers[1] in words and couple.numbers[1] not in ("0", "1", "2"):
