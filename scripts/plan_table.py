@@ -8,7 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dpo_cli.modeling.cards import card_named
-from dpo_cli.modeling.footprint import SPARE, Setup, fitting_tokens, needs_checkpointing, terms
+from dpo_cli.modeling.footprint import (
+    SPARE,
+    Setup,
+    fitting_tokens,
+    moment_bytes_of,
+    needs_checkpointing,
+    terms,
+)
 from dpo_cli.modeling.shape import KNOWN, Shape
 from dpo_cli.train.device import Device, on
 
@@ -25,6 +32,10 @@ MODELS = {
 CARDS = ("rtx4090", "l40s", "h100-80gb", "h200")
 WAYS = {
     "all weights": Setup("bf16"),
+    "all weights, in bf16": Setup("bf16", weight_bytes=2, moment_bytes=moment_bytes_of("adamw", 2)),
+    "all weights, in bf16, moments in 8 bits": Setup(
+        "bf16", weight_bytes=2, moment_bytes=moment_bytes_of("adamw_8bit", 2)
+    ),
     "LoRA, rank 16": Setup("bf16", adapter_rank=16),
     "QLoRA, rank 16": Setup("bf16", adapter_rank=16, is_quantized=True),
 }

@@ -24,7 +24,8 @@ def test_the_page_is_what_the_script_makes() -> None:
 @pytest.mark.parametrize(
     ("model", "card", "overrides", "way"),
     [
-        ("Llama-3.2-1B", "rtx4090", [], "All weights"),
+        ("Llama-3.2-1B", "rtx4090", [], "All weights\n"),
+        ("Llama-3.1-8B", "h100-80gb", ["train.weights=bf16"], "All weights, in bf16\n"),
         ("Llama-3.1-8B", "rtx4090", ["model.adapter={rank: 16}"], "LoRA"),
         ("Qwen2.5-14B", "l40s", ["model.adapter={rank: 16}", "model.quantize=nf4"], "QLoRA"),
     ],

@@ -19,12 +19,17 @@ def machine(recipe: Recipe) -> list[Problem]:
         problems += package_problems("wandb", "log.trackers", "'log.trackers'", "log.trackers: []")
     if recipe.model.adapter is not None:
         problems += package_problems("peft", "model.adapter", "'model.adapter'", "model.adapter: null")
-    asks_device = "bf16" in (recipe.train.precision, recipe.reference.precision)
-    if not asks_device and recipe.train.compile != "blocks":
+    if recipe.optim.name.endswith("_8bit"):
+        what = f"'optim.name: {recipe.optim.name}'"
+        otherwise = f"optim.name: {recipe.optim.name.removesuffix('_8bit')}"
+        problems += package_problems("bitsandbytes", "optim.name", what, otherwise)
+    asks_device = "bf16" in (recipe.train.precision, recipe.train.weights, recipe.reference.precision)
+    asks_cuda = recipe.train.compile == "blocks" or recipe.train.checkpoint_activations == "offload"
+    if not asks_device and not asks_cuda:
         return problems
-    from dpo_cli.modeling.precision import bf16_problems, compile_problems
+    from dpo_cli.modeling.precision import bf16_problems, cuda_problems
 
-    return [*problems, *bf16_problems(recipe), *compile_problems(recipe)]
+    return [*problems, *bf16_problems(recipe), *cuda_problems(recipe)]
 
 
 def reference(recipe: Recipe) -> list[Problem]:

@@ -20,8 +20,8 @@ UNFIT = 7
 """Exit code where the run does not fit: that of a run which is out of memory."""
 MEANINGS = {
     "weights": "of the policy",
-    "gradients": "fp32",
-    "moments": "AdamW's two, fp32",
+    "gradients": "{weight_bytes} bytes per trained parameter",
+    "moments": "of the optimizer, {moment_bytes:.3g} bytes per trained parameter",
     "reference": "a second model, live",
     "copies": "the blocks' weights in bf16",
     "activations": "kept for backward",
@@ -91,7 +91,7 @@ def _table(found: Forecast) -> Iterator[str]:
     yield f"{'term':<12}{'GiB':>8}"
     for name, n_bytes in vars(found.terms).items():
         if n_bytes:
-            yield f"{name:<12}{_gib(n_bytes):>8}  {MEANINGS[name]}"
+            yield f"{name:<12}{_gib(n_bytes):>8}  {MEANINGS[name].format_map(vars(found.setup))}"
     room = f"of {_gib(found.device.room)}: a twentieth of the memory is left free"
     yield f"{'total':<12}{_gib(found.terms.total):>8}  {room}"
 
@@ -134,6 +134,7 @@ def _blocks(found: Forecast) -> str:
         for name, is_so in (
             ("compiled", found.setup.is_compiled),
             ("checkpointed", found.setup.is_checkpointed),
+            ("offloaded", found.setup.is_offloaded),
         )
         if is_so
     ]

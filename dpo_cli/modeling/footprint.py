@@ -39,6 +39,10 @@ class Setup:
 
     precision: str
     """`fp32` or `bf16`: autocast over fp32 weights, or over a bf16 base under an adapter."""
+    weight_bytes: int = 4
+    """Of a trained parameter, and of its gradient: 4, or 2 where `train.weights` is bf16."""
+    moment_bytes: float = 8
+    """Of a trained parameter's moments: `moment_bytes_of`."""
     adapter_rank: int | None = None
     """Of an adapter on all linear layers; None where all weights are trained."""
     is_quantized: bool = False
@@ -46,6 +50,8 @@ class Setup:
     has_live_reference: bool = False
     is_compiled: bool = False
     is_checkpointed: bool = False
+    is_offloaded: bool = False
+    """Whether checkpointed blocks keep their inputs in host memory."""
     is_replicated: bool = False
     """Whether several devices hold the weights: data parallelism keeps gradients a second time, in the buckets that it reduces."""
     is_packed: bool = True
@@ -58,6 +64,16 @@ class Setup:
         """Bytes of what is computed in the run's precision."""
         return 2 if self.precision == "bf16" else 4
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all weights are trained."""
+        return self.adapter_rank is None
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the residual stream is in bf16: that of a bf16 model, where autocast over fp32 weights keeps fp32."""
+        return self.weight_bytes == 2 or (not self.is_full and self.precision == "bf16")
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -66,7 +82,7 @@ class Terms:
     weights: int
     gradients: int
     moments: int
-    """AdamW's two."""
+    """The optimizer's: AdamW has two."""
     reference: int
     """A live reference's weights."""
     copies: int
@@ -99,6 +115,12 @@ def chunk_logits_of(memory: int) -> int:
     return max(CPU_CHUNK_LOGITS, int(memory * GPU_CHUNK_SHARE / 4))
 
 
+def moment_bytes_of(optimizer: str, weight_bytes: int) -> float:
+    """Return the bytes that an optimizer (`optim.name`) keeps per trained parameter: moments have the weight's type, or 8 bits and scales."""
+    rule, _, bits = optimizer.partition("_")
+    return (2 if rule == "adamw" else 1) * (1 + 4 / 256 if bits else weight_bytes)
+
+
 def trained_parameters(shape: Shape, rank: int | None) -> int:
     """Return how many parameters are trained: all, or those of an adapter of that rank on all linear layers."""
     if rank is None:
@@ -115,11 +137,11 @@ def terms(shape: Shape, setup: Setup, n_tokens: int, n_scored: int | None = None
         n_tokens: computed at once, a shared prompt once.
         n_scored: of them, those that reach the head; None: all.
     """
-    is_full = setup.adapter_rank is None
+    is_full = setup.is_full
     trained = trained_parameters(shape, setup.adapter_rank)
     frozen = 0 if is_full else _frozen_bytes(shape, setup)
-    own = 4 * trained
-    needs_copies = is_full and setup.precision == "bf16"
+    own = setup.weight_bytes * trained
+    needs_copies = is_full and setup.precision == "bf16" and setup.weight_bytes == 4
     copies = 2 * shape.blocks if needs_copies else 0
     activations = n_tokens * bytes_per_token(shape, setup)
     if setup.is_checkpointed:
@@ -131,7 +153,7 @@ def terms(shape: Shape, setup: Setup, n_tokens: int, n_scored: int | None = None
     return Terms(
         weights=own + frozen,
         gradients=own * (2 if setup.is_replicated else 1),
-        moments=2 * own,
+        moments=int(setup.moment_bytes * trained),
         reference=(frozen or own) * setup.has_live_reference,
         copies=copies,
         activations=int(activations),
@@ -142,20 +164,24 @@ def terms(shape: Shape, setup: Setup, n_tokens: int, n_scored: int | None = None
 
 def bytes_per_token(shape: Shape, setup: Setup) -> float:
     """Return the bytes that forward keeps a token, over all layers and outside of them."""
-    residual = 2 if setup.adapter_rank is not None and setup.precision == "bf16" else 4
+    residual = 2 if setup.is_low else 4
     kept = residual * shape.hidden if setup.is_checkpointed else _of_layer(shape, setup)
+    if setup.is_offloaded:
+        kept = 0
     # The last norm, its output in fp32 and the scored positions gathered from it.
     return shape.layers * kept + 12 * shape.hidden
 
 
 def _of_layer(shape: Shape, setup: Setup) -> float:
     """Return the bytes that a layer keeps a token."""
-    size, is_full = setup.float_bytes, setup.adapter_rank is None
+    size, is_full = setup.float_bytes, setup.is_full
     # A norm keeps its fp32 input, and the normalised values where its weight is trained and it is not one fused operation.
-    norm = 8 if is_full and shape.is_gated else 4
+    # In a bf16 model they are in bf16, but for Gemma's, whose norms surround each part and multiply in fp32.
+    trained_norm = 6 if setup.is_low and shape.norms <= 2 else 8
+    norm = trained_norm if is_full and shape.is_gated else 4
     kept = float(shape.norms * norm * shape.hidden)
     if shape.has_head_norms:
-        kept += (norm - (2 if is_full and size == 2 else 0)) * (shape.query + shape.key)
+        kept += (norm - (2 if is_full and size == 2 and not setup.is_low else 0)) * (shape.query + shape.key)
     kept += size * _inputs(shape, setup)
     # Attention: queries, output, keys and values; padded rows repeat the keys for all query heads.
     kept += 2 * size * shape.query
@@ -168,7 +194,8 @@ def _of_layer(shape: Shape, setup: Setup) -> float:
 
 def _inputs(shape: Shape, setup: Setup) -> int:
     """Return the values that linear projections keep as inputs of their own: autocast casts a norm's output once for each of them."""
-    shares = setup.precision == "fp32" or setup.is_quantized or not shape.is_gated
+    is_cast = setup.precision == "bf16" and not (setup.is_full and setup.is_low)
+    shares = not is_cast or setup.is_quantized or not shape.is_gated
     of_adapter = 0 if setup.adapter_rank is None or setup.is_quantized else shape.query
     return (2 if shares else 5) * shape.hidden + of_adapter
 

@@ -13,13 +13,14 @@ from dpo_cli.modeling.footprint import (
     MAX_TOKENS,
     Setup,
     fitting_tokens,
+    moment_bytes_of,
     needs_checkpointing,
     terms,
 )
 from dpo_cli.modeling.head import chunk_logits
 from dpo_cli.modeling.memory import free_ram
 from dpo_cli.modeling.shape import shape_by
-from dpo_cli.recipe.schema import Recipe
+from dpo_cli.recipe.schema import Recipe, Train
 
 _CPU_ROOM = 0.6
 """Of a CPU's free memory that a step may take beside weights and moments: the system's allocator keeps much of what was freed."""
@@ -34,7 +35,11 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 def bf16_problems(recipe: Recipe) -> list[Problem]:
     """List the keys that ask for bf16 on a machine that would only emulate it, slower than fp32; `auto` asks for nothing."""
-    asked = {"train.precision": recipe.train.precision, "reference.precision": recipe.reference.precision}
+    asked = {
+        "train.precision": (recipe.train.precision, "auto"),
+        "train.weights": (recipe.train.weights, "fp32"),
+        "reference.precision": (recipe.reference.precision, "auto"),
+    }
     device = _device_here()
     if device.type not in ("cpu", "cuda") or has_bf16(device):
         return []
@@ -42,16 +47,25 @@ def bf16_problems(recipe: Recipe) -> list[Problem]:
         {"cpu": "CPU", "cuda": "GPU"}[device.type]
     )
     return [
-        Problem(key, f"'{key}' {what}", f"{key}: auto") for key, value in asked.items() if value == "bf16"
+        Problem(key, f"'{key}' {what}", f"{key}: {instead}")
+        for key, (value, instead) in asked.items()
+        if value == "bf16"
     ]
 
 
-def compile_problems(recipe: Recipe) -> list[Problem]:
-    """Return the problem of a recipe that asks for compiled blocks where there is no CUDA GPU."""
-    if recipe.train.compile != "blocks" or _device_here().type == "cuda":
+def cuda_problems(recipe: Recipe) -> list[Problem]:
+    """Return the problems of a recipe that asks for compiled blocks, or inputs kept on the host, where there is no CUDA GPU."""
+    if _device_here().type == "cuda":
         return []
-    what = "'train.compile' is 'blocks', which needs a CUDA GPU, and there is none"
-    return [Problem("train.compile", what, "train.compile: auto")]
+    asked = [
+        ("train.compile", recipe.train.compile, "blocks"),
+        ("train.checkpoint_activations", recipe.train.checkpoint_activations, "offload"),
+    ]
+    return [
+        Problem(key, f"'{key}' is '{value}', which needs a CUDA GPU, and there is none", f"{key}: auto")
+        for key, value, needing in asked
+        if value == needing
+    ]
 
 
 def _device_here() -> torch.device:
@@ -75,58 +89,79 @@ def token_budget(
     device: torch.device,
     precision: str,
     *,
+    optimizer: str = "adamw",
     is_compiled: bool = False,
     is_checkpointed: bool = False,
+    is_offloaded: bool = False,
 ) -> int:
-    """Estimate how many tokens to compute at once, from the model's sizes and the memory that is free (`footprint`)."""
-    fitting = _fitting_tokens(model, device, precision, is_compiled, is_checkpointed)
+    """Estimate how many tokens to compute at once, from the model's sizes and the memory that is free (`footprint`).
+
+    Args:
+        model: on its device.
+        device: of the run.
+        precision: `fp32` or `bf16`.
+        optimizer: as `optim.name`.
+        is_compiled: whether blocks are.
+        is_checkpointed: whether their activations are.
+        is_offloaded: whether their inputs are in host memory.
+    """
+    kind = {"is_compiled": is_compiled, "is_checkpointed": is_checkpointed, "is_offloaded": is_offloaded}
+    fitting = _fitting_tokens(model, device, precision, optimizer, **kind)
     return max(256, min(fitting, CPU_TOKENS if device.type == "cpu" else MAX_TOKENS))
 
 
 def choose_checkpointing(
-    wanted: str,
+    train: Train,
     model: PreTrainedModel,
     device: torch.device,
     precision: str,
-    budget: str | int,
     *,
+    optimizer: str = "adamw",
     is_compiled: bool = False,
 ) -> tuple[bool, str]:
     """Choose whether blocks are computed again in backward, and say why, or nothing where it is the usual.
 
     Args:
-        wanted: as `train.checkpoint_activations`.
+        train: the recipe's `checkpoint_activations` and `max_tokens_per_micro_batch`.
         model: on its device.
         device: of the run.
         precision: `fp32` or `bf16`.
-        budget: as `train.max_tokens_per_micro_batch`.
+        optimizer: as `optim.name`.
         is_compiled: whether the blocks are.
     """
+    wanted = train.checkpoint_activations
     if wanted != "auto":
-        return wanted == "full", "activations checkpointed, as asked" if wanted == "full" else ""
+        said = {
+            "full": "activations checkpointed, as asked",
+            "offload": "activations checkpointed, the blocks' inputs in host memory, as asked",
+        }
+        return wanted in said, said.get(wanted, "")
     if device.type != "cuda":
         return False, ""
-    fitting = _fitting_tokens(model, device, precision, is_compiled, is_checkpointed=False)
-    if not needs_checkpointing(fitting, budget):
+    fitting = _fitting_tokens(model, device, precision, optimizer, is_compiled=is_compiled)
+    if not needs_checkpointing(fitting, train.max_tokens_per_micro_batch):
         return False, ""
     return True, f"activations checkpointed, because {fitting:,} tokens would fit at once without"
 
 
 def _fitting_tokens(
-    model: PreTrainedModel, device: torch.device, precision: str, is_compiled: bool, is_checkpointed: bool
+    model: PreTrainedModel, device: torch.device, precision: str, optimizer: str, **blocks: bool
 ) -> int:
-    n_trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    weight_bytes = 2 if any(weight.dtype == torch.bfloat16 for weight in trained) else 4
     ranks = [min(weight.shape) for name, weight in model.named_parameters() if "lora_A" in name]
     setup = Setup(
         precision,
+        weight_bytes=weight_bytes,
+        moment_bytes=moment_bytes_of(optimizer, weight_bytes),
         adapter_rank=max(ranks, default=None),
         is_quantized=model.config.to_dict().get("quantization_config") is not None,
-        is_compiled=is_compiled,
-        is_checkpointed=is_checkpointed,
         chunk_logits=chunk_logits(device),
+        **blocks,
     )
     shape = shape_by(model.config.get_text_config().to_dict(), model.num_parameters())
-    room = free_bytes(device) - 12 * n_trained
+    n_trained = sum(weight.numel() for weight in trained)
+    room = free_bytes(device) - int((weight_bytes + setup.moment_bytes) * n_trained)
     if device.type == "cpu":
         room = int(_CPU_ROOM * room)
     # The weights are loaded, and what an adapter trains is counted, not computed: the rest is for the other terms.

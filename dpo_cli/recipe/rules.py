@@ -39,6 +39,7 @@ def problems(recipe: Recipe) -> list[Problem]:
         *_data(recipe),
         *method,
         *_steps(recipe),
+        *_weights(recipe),
         *_reference(recipe),
         *_saving(recipe),
         *_ledger(recipe),
@@ -64,6 +65,20 @@ def _steps(recipe: Recipe) -> list[Problem]:
     if max_steps is not None and warmup >= 1 and warmup > max_steps:
         what = f"'optim.warmup' is {warmup:g} steps, more than 'train.max_steps' ({max_steps})"
         return [Problem("optim.warmup", what, f"at most {max_steps}, or a share below 1")]
+    return []
+
+
+def _weights(recipe: Recipe) -> list[Problem]:
+    if recipe.train.weights == "fp32":
+        return []
+    if recipe.model.adapter is not None:
+        what = (
+            "'train.weights' is bf16, but an adapter is trained in fp32; its frozen base is in bf16 already"
+        )
+        return [Problem("train.weights", what, "train.weights: fp32, or model.adapter: null")]
+    if recipe.train.precision == "fp32":
+        what = "'train.weights' is bf16, but 'train.precision' is fp32"
+        return [Problem("train.weights", what, "train.precision: auto, or train.weights: fp32")]
     return []
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from dpo_cli import methods
+from dpo_cli.recipe.optim import Optim
 
 
 @dataclass(frozen=True)
@@ -185,26 +186,6 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optim:
-    """The optimizer (AdamW) and its learning rate."""
-
-    lr: Annotated[float, Gt(0), Le(1)] = 5e-7
-    """Peak learning rate, above 0 to 1; 5e-7 suits 7B models, 1e-5 small ones. Larger learns faster and drifts further from the reference."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Course of the learning rate after warm-up: to zero in a line or a half cosine, or constant."""
-    warmup: Annotated[float, Ge(0)] = 0.1
-    """Rise from zero to the peak: below 1 a share of all steps, from 1 on a number of steps. Larger starts more gently."""
-    clip_norm: Annotated[float, Gt(0)] = 1.0
-    """Largest gradient norm, above 0; larger lets rare big gradients through."""
-    weight_decay: Annotated[float, Ge(0), Le(1)] = 0.0
-    """AdamW's decoupled weight decay, 0 to 1; larger pulls the weights towards zero, not towards the reference."""
-    betas: Annotated[list[Share], MinLen(2), MaxLen(2)] = field(default_factory=lambda: [0.9, 0.999])
-    """AdamW's decay of the two moments, each 0 to below 1; larger averages over more steps."""
-    eps: Annotated[float, Gt(0), Le(1)] = 1e-8
-    """AdamW's denominator floor, above 0 to 1; larger damps the steps of rarely used weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Train:
     """How long, in which portions, with which arithmetic, and what is kept."""
 
@@ -218,13 +199,17 @@ class Train:
     """Tokens computed at once, 2 or more; changes memory and speed, not the gradient. Larger is faster on a GPU; auto fits the free memory."""
     precision: Precision = "auto"
     """Arithmetic of the forward pass over fp32 weights: bf16 autocast, fp32, or auto (bf16 where the hardware has it)."""
+    weights: Literal["fp32", "bf16"] = "fp32"
+    """Type of the trained weights, their gradients and moments; bf16 takes half of the memory, updates them with stochastic rounding, which
+    loses no small steps on average, and needs bf16 arithmetic. Adapters stay in fp32."""
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0
     """Order of the data and every random draw, 0 to below 2**32."""
     eval_every: Annotated[int, Ge(0)] = 100
     """Steps between evaluations during training; 0 leaves only the final one. Larger costs less time."""
-    checkpoint_activations: Literal["auto", "none", "full"] = "auto"
+    checkpoint_activations: Literal["auto", "none", "full", "offload"] = "auto"
     """Compute every block's activations again in backward in place of keeping them: a fifth to a third slower, a fraction of the memory, the
-    same gradients. auto does so on a GPU where too few tokens would fit at once without."""
+    same gradients. auto does so on a GPU where too few tokens would fit at once without; offload keeps the blocks' inputs in the host's memory
+    too, and needs a CUDA GPU."""
     compile: Literal["auto", "none", "blocks"] = "auto"
     """Compile the decoder blocks for packed rows: steps a fifth to two fifths shorter after some ten seconds of compiling, and less memory. auto
     does so on a GPU for runs of 300 steps or more, where the compiled blocks are exact at start-up; needs a CUDA GPU."""

@@ -59,6 +59,7 @@ class Choices:
     """Why these, for the user."""
     is_compiled: bool = False
     is_checkpointed: bool = False
+    is_offloaded: bool = False
 
 
 @dataclass(eq=False)
@@ -138,17 +139,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path, chosen: Mapping[str, 
     scorer.router = router_of(model, recipe.model.router_loss)
     choices = _choose(recipe, runtime, run_dir, scorer, data, n_steps, chosen)
     parts = Parts(
-        recipe,
-        runtime,
-        run_dir,
-        start,
-        tokenizer,
-        data,
-        scorer,
-        choices,
-        foreign,
-        n_steps,
-        other is not None,
+        recipe, runtime, run_dir, start, tokenizer, data, scorer, choices, foreign, n_steps, other is not None
     )
     if other is None:
         parts.reference = _reference(parts)
@@ -197,15 +188,18 @@ def _new_choices(recipe: Recipe, runtime: Runtime, scorer: Scorer, data: Data, n
     )
     budget = train.max_tokens_per_micro_batch
     is_compiled, of_compiled = choose_compiled(train.compile, scorer, data.train, n_steps, runtime.autocast)
+    optimizer = recipe.optim.name
     is_checkpointed, of_checkpointed = choose_checkpointing(
-        train.checkpoint_activations, scorer.model, device, precision, budget, is_compiled=is_compiled
+        train, scorer.model, device, precision, optimizer=optimizer, is_compiled=is_compiled
     )
-    blocks = {"is_compiled": is_compiled, "is_checkpointed": is_checkpointed}
+    is_offloaded = train.checkpoint_activations == "offload"
+    blocks = {"is_compiled": is_compiled, "is_checkpointed": is_checkpointed, "is_offloaded": is_offloaded}
     set_blocks(scorer.model, **blocks)
     if budget == "auto":
-        budget = token_budget(scorer.model, device, precision, **blocks)
+        budget = token_budget(scorer.model, device, precision, optimizer=optimizer, **blocks)
         if device.type == "cuda":  # on a CPU the system would end the process, not refuse
-            budget = fitting_budget(scorer, data.train, lengths_of(data.train, found.path), budget, runtime)
+            lengths = lengths_of(data.train, found.path)
+            budget = fitting_budget(scorer, data.train, lengths, budget, runtime, optimizer)
     return Choices(
         path=found.path,
         precision=precision,
@@ -219,8 +213,13 @@ def _new_choices(recipe: Recipe, runtime: Runtime, scorer: Scorer, data: Data, n
 def _apply(choices: Choices, scorer: Scorer) -> None:
     scorer.take(choices.path)
     # A run that goes on without a GPU has no kernel there that can be compiled.
-    is_compiled = choices.is_compiled and scorer.model.device.type == "cuda"
-    set_blocks(scorer.model, is_compiled=is_compiled, is_checkpointed=choices.is_checkpointed)
+    is_cuda = scorer.model.device.type == "cuda"
+    set_blocks(
+        scorer.model,
+        is_compiled=choices.is_compiled and is_cuda,
+        is_checkpointed=choices.is_checkpointed,
+        is_offloaded=choices.is_offloaded and is_cuda,
+    )
 
 
 def keep_budget(parts: Parts, budget: int) -> None:

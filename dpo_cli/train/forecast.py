@@ -13,6 +13,7 @@ from dpo_cli.modeling.footprint import (
     Setup,
     Terms,
     fitting_tokens,
+    moment_bytes_of,
     needs_checkpointing,
     terms,
     trained_parameters,
@@ -85,7 +86,9 @@ def forecast(
     plain_tokens = fitting_tokens(shape, plain, device.memory, scored=scored, most=most)
     wanted = train.checkpoint_activations
     is_needed = wanted == "auto" and device.is_gpu and needs_checkpointing(plain_tokens, budget)
-    setup = replace(plain, is_checkpointed=wanted == "full" or is_needed)
+    setup = replace(
+        plain, is_checkpointed=wanted in ("full", "offload") or is_needed, is_offloaded=wanted == "offload"
+    )
     fitting = fitting_tokens(shape, setup, device.memory, scored=scored, most=most)
     longest, of_step = _examples(recipe, epoch, devices)
     tokens = max(longest, min(fitting if budget == "auto" else int(budget), of_step))
@@ -120,9 +123,13 @@ def _setup(recipe: Recipe, device: Device, epoch: Epoch | None, steps: int | Non
     precision = train.precision
     if precision == "auto":
         precision = "bf16" if device.has_bf16 else "fp32"
+    rank = rank_of(model.name) if model.adapter is None else model.adapter.rank
+    weight_bytes = 2 if rank is None and precision == "bf16" and train.weights == "bf16" else 4
     return Setup(
         precision=precision,
-        adapter_rank=rank_of(model.name) if model.adapter is None else model.adapter.rank,
+        weight_bytes=weight_bytes,
+        moment_bytes=moment_bytes_of(recipe.optim.name, weight_bytes),
+        adapter_rank=rank,
         is_quantized=model.quantize is not None,
         has_live_reference=_needs_reference(recipe) and recipe.reference.source == "live",
         is_compiled=_compiles(train.compile, device, steps),
@@ -192,8 +199,8 @@ def _disk(recipe: Recipe, shape: Shape, setup: Setup, epoch: Epoch | None) -> di
     trained, keep = trained_parameters(shape, setup.adapter_rank), recipe.train.keep_last + 1
     is_stored = epoch is not None and _needs_reference(recipe) and not setup.has_live_reference
     return {
-        # Weights and two moments; a new checkpoint is complete before an old one is removed.
-        "checkpoints": keep * 12 * trained,
+        # Weights and moments; a new checkpoint is complete before an old one is removed.
+        "checkpoints": int(keep * (setup.weight_bytes + setup.moment_bytes) * trained),
         "model": (2 if recipe.model.save_dtype == "bf16" else 4) * trained,
         "store": STORE_BYTES * epoch.completions if epoch is not None and is_stored else 0,
     }

@@ -156,11 +156,16 @@ def normalised(out: LossOutput, units: dict[Unit, int]) -> Tensor:
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed all generators by (seed, step, rank): dropout never depends on what ran before, so a resumed run repeats it."""
-    digest = hashlib.blake2b(f"{seed}/step/{step}/{rank}".encode(), digest_size=8).digest()
-    value = int.from_bytes(digest, "little")
+    value = seed_of(seed, step, rank)
     torch.manual_seed(value)
     random.seed(value)
     np.random.seed(value % 2**32)
+
+
+def seed_of(seed: int, step: int, purpose: int | str) -> int:
+    """Return a seed of 64 bits for one purpose of one step: a rank's dropout, or the rounding, which all ranks share."""
+    digest = hashlib.blake2b(f"{seed}/step/{step}/{purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
 
 
 def _batch(run: Run, members: Sequence[int], examples: Sequence[int]) -> Batch:
@@ -266,7 +271,7 @@ def _note(
 
 
 def _update(run: Run) -> Tensor:
-    """Clip and step; give whether the gradient was not finite, (): then no weight changes (AdamW skips it on the device)."""
+    """Clip and step; return whether the gradient was not finite, (): then no weight changes (decided on the device)."""
     optim = run.recipe.optim
     norm = run.runtime.clip(run.model, optim.clip_norm)
     is_bad = ~torch.isfinite(norm)
@@ -274,6 +279,7 @@ def _update(run: Run) -> Tensor:
     for group in run.optimizer.param_groups:
         group["lr"] = lr
     run.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
+    run.optimizer.rounding_seed = seed_of(run.recipe.train.seed, run.step, "rounding")  # type: ignore[attr-defined]
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     run.meter.add_sum("train/grad_norm", norm.where(~is_bad, 0), (~is_bad).float())

@@ -1,15 +1,17 @@
-"""AdamW and its learning rate: the rate is a pure function of the step, so there is no scheduler to save or to step twice."""
+"""The optimizer and its learning rate: the rate is a pure function of the step, so there is no scheduler to save or to step twice."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from dpo_cli.train.sliced import SlicedOptimizer
+
 if TYPE_CHECKING:
-    from dpo_cli.recipe.schema import Optim
+    from dpo_cli.recipe.optim import Optim
 
 
 def learning_rate(step: int, total: int, optim: Optim) -> float:
@@ -31,17 +33,25 @@ def warmup_steps(total: int, warmup: float) -> int:
     return round(total * warmup) if warmup < 1 else min(int(warmup), total)
 
 
-def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
-    """Return fused AdamW; vectors (norms, biases) are not decayed."""
+def build_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    """Return the optimizer: fused AdamW where weights and moments are in fp32; vectors (norms, biases) are not decayed.
+
+    The loop sets `found_inf` and `rounding_seed` before each step (`SlicedOptimizer`); fused AdamW reads the first.
+    """
     trained = [weight for weight in module.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": optim.weight_decay},
         {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
     ]
     filled = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(
-        filled, lr=optim.lr, betas=(optim.betas[0], optim.betas[1]), eps=optim.eps, fused=True
-    )
+    settings: dict[str, Any] = {"lr": optim.lr, "eps": optim.eps}
+    if optim.name.startswith("adamw"):
+        settings["betas"] = (optim.betas[0], optim.betas[1])
+    else:
+        settings["alpha"] = optim.alpha
+    if optim.name == "adamw" and all(weight.dtype == torch.float32 for weight in trained):
+        return torch.optim.AdamW(filled, fused=True, **settings)
+    return SlicedOptimizer([group | settings for group in filled], optim.name)
 
 
 PARTS = {
@@ -58,8 +68,11 @@ PARTS = {
 def update_sizes(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """Return `optim/update/<part>`: the root mean square of AdamW's last move of a part's trained weights, in units of the learning rate.
 
-    About 0.1 to 1 where gradients come in, 0 where none does. Reads both moments once, and waits for the device.
+    About 0.1 to 1 where gradients come in, 0 where none does. Reads both moments once, and waits for the device. Other optimizers, and
+    moments in 8 bits, have none.
     """
+    if "betas" not in optimizer.param_groups[0] or getattr(optimizer, "is_quantized", False):
+        return {}
     sums: dict[str, list[torch.Tensor]] = {}
     counts: dict[str, int] = {}
     beta1, beta2 = optimizer.param_groups[0]["betas"]
@@ -69,8 +82,8 @@ def update_sizes(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[st
         part = next((part for mark, part in PARTS.items() if mark in name), "other")
         counts[part] = counts.get(part, 0) + weight.numel()
         if state := optimizer.state.get(weight):
-            first = state["exp_avg"] / (1 - beta1 ** state["step"])
-            second = state["exp_avg_sq"] / (1 - beta2 ** state["step"])
+            first = state["exp_avg"].float() / (1 - beta1 ** state["step"])
+            second = state["exp_avg_sq"].float() / (1 - beta2 ** state["step"])
             move = first / (second.sqrt() + optimizer.param_groups[0]["eps"])
             sums.setdefault(part, []).append(move.square().sum().float())
     if not sums:

@@ -56,7 +56,7 @@ def policy_start(recipe: Recipe, *, weights: bool) -> Start:
 def load_policy(
     recipe: Recipe, runtime: Runtime, start: Start, tokenizer: PreTrainedTokenizerBase, data: Data
 ) -> PreTrainedModel:
-    """Return the model to train: all weights in fp32, or an adapter in fp32 on a frozen base, which is in bf16 where the run computes in it."""
+    """Return the model to train: all weights in `train.weights`, or an adapter in fp32 on a frozen base, in bf16 where the run computes in it."""
     recipe_adapter, dropout = recipe.model.adapter, recipe.train.dropout
     storage = storage_of(recipe, runtime, start)
     if not methods.get(recipe.method.name).trains_head:
@@ -82,9 +82,10 @@ def load_start(start: Start, vocabulary: int, storage: Storage | None = None) ->
 
 
 def storage_of(recipe: Recipe, runtime: Runtime, start: Start) -> Storage:
-    """Say how weights are kept: in bf16 only where they are frozen and the run computes in bf16 anyway, in 4 bits where the recipe says so."""
+    """Return how weights are kept: in bf16 where the run computes in bf16 and they are frozen or the recipe says so, in 4 bits where it does."""
     is_frozen = recipe.model.adapter is not None or start.adapter is not None
-    dtype = torch.bfloat16 if is_frozen and runtime.precision == "bf16" else torch.float32
+    is_low = runtime.precision == "bf16" and (is_frozen or recipe.train.weights == "bf16")
+    dtype = torch.bfloat16 if is_low else torch.float32
     return Storage(dtype=dtype, quantize=recipe.model.quantize)
 
 

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 import torch
 
 from dpo_cli.errors import OutOfMemoryError
+from dpo_cli.modeling.footprint import moment_bytes_of
 from dpo_cli.modeling.logprobs import Scorer, score
 from dpo_cli.modeling.shortage import naming_rows
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.types import TokenGroup
 
-_MOMENT_BYTES = 8
-"""Of a trained weight: the optimizer's two fp32 moments, which the first step makes."""
-
 
 def fitting_budget(
-    scorer: Scorer, groups: Sequence[TokenGroup], lengths: Sequence[int], budget: int, runtime: Runtime
+    scorer: Scorer,
+    groups: Sequence[TokenGroup],
+    lengths: Sequence[int],
+    budget: int,
+    runtime: Runtime,
+    optimizer: str = "adamw",
 ) -> int:
     """Return the token budget, halved until a forward and backward of the heaviest micro-batch fits beside gradients and moments.
 
@@ -27,6 +30,7 @@ def fitting_budget(
         lengths: tokens that each costs on that path.
         budget: tokens of a micro-batch, as estimated.
         runtime: opens the run's precision.
+        optimizer: as `optim.name`; its moments are made by the first step.
 
     Raises:
         OutOfMemoryError: not even the longest example alone fits.
@@ -34,7 +38,7 @@ def fitting_budget(
     while True:
         members = _heaviest(lengths, budget)
         try:
-            _try(scorer, [groups[member] for member in members], runtime)
+            _try(scorer, [groups[member] for member in members], runtime, optimizer)
         except OutOfMemoryError:
             if len(members) == 1:
                 raise
@@ -57,12 +61,13 @@ def _heaviest(lengths: Sequence[int], budget: int) -> list[int]:
     return members
 
 
-def _try(scorer: Scorer, groups: Sequence[TokenGroup], runtime: Runtime) -> None:
-    n_trained = sum(weight.numel() for weight in scorer.parameters() if weight.requires_grad)
+def _try(scorer: Scorer, groups: Sequence[TokenGroup], runtime: Runtime, optimizer: str) -> None:
+    trained = [weight for weight in scorer.parameters() if weight.requires_grad]
+    n_bytes = int(sum(weight.numel() * moment_bytes_of(optimizer, weight.itemsize) for weight in trained))
     is_training = scorer.training
     scorer.train()
     with naming_rows(groups):
-        moments = torch.empty(n_trained * _MOMENT_BYTES, dtype=torch.uint8, device=runtime.device)
+        moments = torch.empty(n_bytes, dtype=torch.uint8, device=runtime.device)
         with runtime.autocast():
             total = score(scorer, scorer.layout(groups)).total
         total.sum().backward()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dpo_cli.modeling.cards import CARDS
-from dpo_cli.modeling.footprint import Setup, terms
+from dpo_cli.modeling.footprint import Setup, moment_bytes_of, terms
 from dpo_cli.modeling.shape import Shape
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.device import Device, on
@@ -60,9 +60,22 @@ def _changes(
     if not setup.is_checkpointed:
         setup = replace(setup, is_checkpointed=True)
         yield "train.checkpoint_activations=full", setup, longest
-    if setup.adapter_rank is None:
-        setup = replace(setup, adapter_rank=16)
-        yield "'model.adapter={rank: 16}'", setup, longest
+    name: str = recipe.optim.name
+    if setup.is_full and setup.precision == "bf16":
+        if setup.weight_bytes == 4:
+            setup = replace(setup, weight_bytes=2, moment_bytes=moment_bytes_of(name, 2))
+            yield "train.weights=bf16", setup, longest
+        if not name.endswith("_8bit"):
+            name += "_8bit"
+            setup = replace(setup, moment_bytes=moment_bytes_of(name, setup.weight_bytes))
+            yield f"optim.name={name}", setup, longest
+    if not setup.is_offloaded and device.is_gpu:
+        setup = replace(setup, is_offloaded=True)
+        yield "train.checkpoint_activations=offload", setup, longest
+    if setup.is_full:
+        whole = " train.weights=fp32" if setup.weight_bytes == 2 else ""
+        setup = replace(setup, adapter_rank=16, weight_bytes=4, moment_bytes=moment_bytes_of(name, 4))
+        yield f"'model.adapter={{rank: 16}}'{whole}", setup, longest
     if not setup.is_quantized and device.is_gpu:
         yield "model.quantize=nf4", replace(setup, is_quantized=True), longest
     shorter = max(2, longest // 2)

@@ -82,6 +82,13 @@ class Runtime:
 
     def clip(self, module: nn.Module, max_norm: float) -> Tensor:
         """Scale gradients down to a norm of at most `max_norm`; give the norm before, (), without a host sync."""
+        gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
+        if any(gradient.dtype != torch.float32 for gradient in gradients):
+            # Gradients in bf16 would have a norm with 8 significant bits.
+            norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+            norm = torch.linalg.vector_norm(torch.stack(norms))
+            nn.utils.clip_grads_with_norm_(module.parameters(), max_norm, norm)
+            return norm
         norm = self._accelerator.clip_grad_norm_(module.parameters(), max_norm)
         assert isinstance(norm, Tensor)
         return norm

@@ -59,7 +59,9 @@ def test_what_does_not_fit_ends_with_the_code_of_a_run_out_of_memory() -> None:
     assert done.exit_code == UNFIT == OutOfMemoryError.code
     assert "DOES NOT FIT" in done.stdout
     assert re.search(
-        r"^  'model\.adapter=\{rank: 16\}': saves .* GiB in all, fits$", done.stdout, re.MULTILINE
+        r"^  'model\.adapter=\{rank: 16\}' train\.weights=fp32: saves .* GiB in all, fits$",
+        done.stdout,
+        re.MULTILINE,
     )
 
 

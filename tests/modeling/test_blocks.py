@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -17,7 +18,7 @@ from dpo_cli.modeling.exactness import COMPILED_STEPS, choose_compiled
 from dpo_cli.modeling.footprint import CPU_CHUNK_LOGITS
 from dpo_cli.modeling.logprobs import Path, Scorer, score
 from dpo_cli.modeling.precision import choose_checkpointing, token_budget
-from dpo_cli.recipe.schema import Adapter
+from dpo_cli.recipe.schema import Adapter, Train
 from dpo_cli.types import TokenGroup
 from tests.modeling.test_scorer import COMMON, PACKED, PADDED, build, groups, varlen_2_13
 
@@ -51,9 +52,9 @@ def test_checkpointing_changes_no_bit_of_the_gradient(
     scorer = Scorer(model, path)
     expected = gradient(scorer, groups)
 
-    set_blocks(model, is_checkpointed=True)
-
-    assert torch.equal(gradient(scorer, groups), expected)
+    for is_offloaded in (False, True):
+        set_blocks(model, is_checkpointed=True, is_offloaded=is_offloaded)
+        assert torch.equal(gradient(scorer, groups), expected)
     assert has_dropout(blocks_of(model)[0]) == ("with dropout" in name)
 
 
@@ -81,7 +82,28 @@ def test_checkpointing_keeps_a_fraction_of_what_backward_needs(name: str, groups
 
     set_blocks(model, is_checkpointed=True)
 
-    assert kept(scorer) < everything / 4
+    inputs_alone = kept(scorer)
+    assert inputs_alone < everything / 4
+    set_blocks(model, is_checkpointed=True, is_offloaded=True)
+    assert kept(scorer) <= inputs_alone
+
+
+def test_an_input_kept_on_the_host_is_let_go_on_the_device(groups: list[TokenGroup]) -> None:
+    model = build(PACKED["llama"])
+    seen: list[weakref.ref[Tensor]] = []
+    for block in blocks_of(model)[1:]:
+        block.register_forward_pre_hook(lambda _block, args: seen.append(weakref.ref(args[0])))
+    scorer = Scorer(model)
+
+    alive = []
+    for is_offloaded in (False, True):
+        set_blocks(model, is_checkpointed=True, is_offloaded=is_offloaded)
+        seen.clear()
+        total = score(scorer.train(), scorer.layout(groups)).total
+        alive.append(sum(each() is not None for each in seen))
+        total.sum().backward()
+
+    assert alive == [len(blocks_of(model)) - 1, 0]
 
 
 @pytest.fixture
@@ -219,13 +241,13 @@ def test_checkpointing_is_chosen_where_few_tokens_fit(monkeypatch: pytest.Monkey
     monkeypatch.setattr("dpo_cli.modeling.precision.free_bytes", lambda _device: free["bytes"])
     monkeypatch.setattr("dpo_cli.modeling.precision.chunk_logits", lambda _device: CPU_CHUNK_LOGITS)
 
-    assert choose_checkpointing("auto", model, card, "bf16", "auto") == (False, "")
+    assert choose_checkpointing(Train(), model, card, "bf16") == (False, "")
     free["bytes"] = 10**7
-    chosen, why = choose_checkpointing("auto", model, card, "bf16", "auto")
+    chosen, why = choose_checkpointing(Train(), model, card, "bf16")
     assert chosen
     assert "tokens would fit at once without" in why
-    assert choose_checkpointing("auto", model, card, "bf16", 256) == (False, "")
-    assert choose_checkpointing("none", model, card, "bf16", "auto") == (False, "")
-    assert choose_checkpointing("full", model, torch.device("cpu"), "fp32", "auto")[0]
-    assert not choose_checkpointing("auto", model, torch.device("cpu"), "fp32", "auto")[0]
+    assert choose_checkpointing(Train(max_tokens_per_micro_batch=256), model, card, "bf16") == (False, "")
+    assert choose_checkpointing(Train(checkpoint_activations="none"), model, card, "bf16") == (False, "")
+    assert choose_checkpointing(Train(checkpoint_activations="full"), model, torch.device("cpu"), "fp32")[0]
+    assert not choose_checkpointing(Train(), model, torch.device("cpu"), "fp32")[0]
     assert token_budget(model, card, "bf16", is_checkpointed=True) > token_budget(model, card, "bf16")

@@ -101,7 +101,7 @@ def of_layer(shape: Shape, setup: Setup) -> float:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("precision", "weight_bytes"), [("fp32", 4), ("bf16", 4), ("bf16", 2)])
 @pytest.mark.parametrize(
     ("name", "path", "is_checkpointed"),
     [
@@ -111,17 +111,19 @@ def of_layer(shape: Shape, setup: Setup) -> float:
     ],
 )
 def test_a_layer_keeps_what_the_formula_says(
-    name: str, path: Path, is_checkpointed: bool, precision: str
+    name: str, path: Path, is_checkpointed: bool, precision: str, weight_bytes: int
 ) -> None:
     def traced(n_layers: int, n_row: int) -> tuple[int, int]:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         with fake:
-            model = hf.AutoModelForCausalLM.from_config(CONFIGS[name](n_layers))
+            dtype = torch.bfloat16 if weight_bytes == 2 else torch.float32
+            model = hf.AutoModelForCausalLM.from_config(CONFIGS[name](n_layers), dtype=dtype)
         set_blocks(model, is_checkpointed=is_checkpointed)
         return kept(Scorer(model, path, "varlen"), n_row, precision, lambda: fake)
 
     shape = shape_by(CONFIGS[name](1).to_dict())
-    expected = of_layer(shape, Setup(precision, is_checkpointed=is_checkpointed))
+    setup = Setup(precision, weight_bytes=weight_bytes, is_checkpointed=is_checkpointed)
+    expected = of_layer(shape, setup)
 
     assert per_token_and_layer(traced) == pytest.approx(expected, rel=TOLERANCE)
 
