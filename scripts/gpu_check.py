@@ -43,14 +43,15 @@ class Part:
 
 
 PARTS = (
-    Part("kernels", "scripts.gpu.kernels", 0.15),
+    Part("kernels", "scripts.gpu.kernels", 0.25),
     Part("training", "scripts.gpu.training", 0.25),
     Part("step", "scripts.gpu.step", 0.20),
     Part("blocks", "scripts.gpu.blocks", 0.40),
-    Part("compiled", "scripts.gpu.compiled", 0.20),
+    Part("compiled", "scripts.gpu.compiled", 0.45),
     Part("throughput", "scripts.gpu.throughput", 0.30),
     Part("peer", "scripts.gpu.peer", 0.35),
-    Part("adapters", "scripts.gpu.adapters", 0.25),
+    Part("memory", "scripts.gpu.memory", 0.35),
+    Part("adapters", "scripts.gpu.adapters", 0.40),
     Part("sampling", "scripts.gpu.sampling", 0.10),
     Part("sharding", "scripts.gpu.sharding", 0.10),
     Part("scoring", "scripts.gpu.scoring", 0.10),

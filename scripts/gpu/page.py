@@ -13,6 +13,7 @@ TITLES = {
     "compiled": "`dpo train` with compiled, checkpointed blocks, killed and resumed",
     "throughput": "Throughput of a 1B shape on 2,048-token pairs",
     "peer": "The same step with TRL",
+    "memory": "Memory: an 8B shape whole and as a LoRA, the optimizers, peaks beside `dpo plan`",
     "adapters": "Adapters on an 8B shape",
     "sampling": "Sampling",
     "sharding": "`fully_shard` with one rank",

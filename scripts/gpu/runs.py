@@ -30,6 +30,7 @@ def a_run(
     token_budget: int,
     precision: str = "auto",
     wrapped: nn.Module | None = None,
+    optimizer: str = "adamw",
 ) -> Run:
     """Return a DPO run over groups with made-up reference values.
 
@@ -42,11 +43,12 @@ def a_run(
         token_budget: tokens of a micro-batch.
         precision: as `train.precision`.
         wrapped: what the step calls in place of the scorer.
+        optimizer: as `optim.name`.
     """
     file = folder / "check.yaml"
     file.write_text(
         "model: {name: nowhere}\ndata: {train: [{path: nowhere.jsonl}]}\n"
-        "optim: {lr: 1e-5, warmup: 0, schedule: constant}\n"
+        f"optim: {{name: {optimizer}, lr: 1e-5, warmup: 0, schedule: constant}}\n"
         f"train: {{batch_size: {batch_size}, epochs: 999}}\n"
     )
     recipe = load(str(file)).recipe

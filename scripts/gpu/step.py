@@ -38,7 +38,7 @@ def run(here: Context) -> None:
 def _look(here: Context, a: Run, name: str) -> None:
     _steps(a, 3)  # allocator, autotuning and compilation settle
     if here.is_cuda:
-        _check_sync(here, a, name)
+        check_waits(here, a, name)
     seconds = here.seconds_of(lambda: _steps(a, STEPS)) / STEPS
     here.figure(f"{name}: ms a step", round(1000 * seconds, 2))
     here.figure(f"{name}: micro-batches a step", len(a.traces[-1].bins))
@@ -75,7 +75,7 @@ def _steps(a: Run, n: int) -> None:
         a.step += 1
 
 
-def _check_sync(here: Context, a: Run, name: str) -> None:
+def check_waits(here: Context, a: Run, name: str) -> None:
     """Fail on the first call that waits for the device; the traceback names it."""
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
