@@ -155,7 +155,8 @@ def ours(case: Case, work: Path) -> Result:
     """Take our step."""
     from dpo_cli import methods
     from dpo_cli.metrics.speed import Speed
-    from dpo_cli.train.build import build, lengths_of
+    from dpo_cli.train.build import build
+    from dpo_cli.train.choices import lengths_of
     from dpo_cli.train.loop import Run, optimizer_step
     from dpo_cli.train.optim import build_optimizer
     from dpo_cli.train.runtime import Runtime

@@ -21,9 +21,10 @@ from dpo_cli.modeling.shortage import naming_memory
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train import ranks
-from dpo_cli.train.build import Parts, build, keep_budget, lengths_of
+from dpo_cli.train.build import Parts, build, keep_budget
 from dpo_cli.train.card import card_of
 from dpo_cli.train.checkpoint import Checkpoint
+from dpo_cli.train.choices import lengths_of
 from dpo_cli.train.contents import try_it
 from dpo_cli.train.ending import recorded
 from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
@@ -176,16 +177,13 @@ def _saver(parts: Parts, status: Status, checkpoint: Checkpoint | None) -> Saver
 
 def _assemble(parts: Parts) -> Run:
     """Return the run with its optimizer, without events."""
-    recipe, runtime = parts.recipe, parts.runtime
-    optimizer = build_optimizer(parts.scorer, recipe.optim)
-    model = runtime.prepare(parts.scorer)
-    groups = parts.data.train
+    recipe, groups = parts.recipe, parts.data.train
     return Run(
         recipe=recipe,
-        runtime=runtime,
+        runtime=parts.runtime,
         scorer=parts.scorer,
-        model=model,
-        optimizer=optimizer,
+        optimizer=build_optimizer(parts.scorer, recipe.optim),
+        model=parts.runtime.prepare(parts.scorer),
         method=methods.get(recipe.method.name),
         groups=groups,
         mismatched=parts.data.mismatched,

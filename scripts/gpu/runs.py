@@ -13,7 +13,7 @@ from dpo_cli.modeling.logprobs import Path as RowPath
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.recipe.load import load
 from dpo_cli.reference.values import ReferenceValues
-from dpo_cli.train.build import lengths_of
+from dpo_cli.train.choices import lengths_of
 from dpo_cli.train.loop import Run
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.runtime import Runtime

@@ -8,7 +8,7 @@ import torch
 
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.logprobs import Path, Scorer
-from dpo_cli.train.build import lengths_of
+from dpo_cli.train.choices import lengths_of
 from dpo_cli.train.loop import Run, optimizer_step
 from scripts.gpu.context import Context
 from scripts.gpu.profiles import longest_kernels

@@ -23,6 +23,7 @@ from dpo_cli.modeling.footprint import (
     bytes_per_token,
     chunk_logits_of,
     fitting_tokens,
+    moment_bytes_of,
     needs_checkpointing,
     terms,
     trained_parameters,
@@ -147,6 +148,7 @@ def test_a_layer_with_an_adapter_keeps_what_the_formula_says(name: str, precisio
 H200 = chunk_logits_of(int(139.8 * GIB))
 SMALL = 16 * 2**20
 """Logits of a chunk before chunks grew with the card."""
+LOW: dict[str, Any] = {"weight_bytes": 2, "moment_bytes": 4}
 KINDS = [(False, False), (True, False), (False, True), (True, True)]
 PEAKS = [
     # The part "blocks" of docs/gpu_check.json, and the same before the head's chunks grew.
@@ -167,6 +169,17 @@ PEAKS = [
     # The part "adapters".
     ("llama318b", (1536, 1024), {"adapter_rank": 16, "chunk_logits": SMALL}, 25.63),
     ("llama318b", (1536, 1024), {"adapter_rank": 16, "is_quantized": True, "chunk_logits": SMALL}, 14.49),
+    ("llama318b", (1536, 1024), {"adapter_rank": 16, "chunk_logits": H200}, 26.98),
+    ("llama318b", (1536, 1024), {"adapter_rank": 16, "is_checkpointed": True, "chunk_logits": H200}, 17.29),
+    # The part "memory": 8B whole, in bf16.
+    *(
+        ("llama318b", (6144, 4096), {"is_checkpointed": True, "chunk_logits": H200, **LOW, **more}, peak)
+        for more, peak in [
+            ({}, 66.29),
+            ({"is_offloaded": True}, 64.79),
+            ({"moment_bytes": moment_bytes_of("adamw_8bit", 2)}, 51.57),
+        ]
+    ),
 ]
 """(shape, (tokens, scored tokens), setup, GiB that torch had allocated at its peak) on an H200 in bf16."""
 
