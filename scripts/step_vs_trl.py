@@ -157,9 +157,10 @@ def ours(case: Case, work: Path) -> Result:
     from dpo_cli.metrics.speed import Speed
     from dpo_cli.train.build import build
     from dpo_cli.train.choices import lengths_of
-    from dpo_cli.train.loop import Run, optimizer_step
+    from dpo_cli.train.loop import optimizer_step
     from dpo_cli.train.optim import build_optimizer
     from dpo_cli.train.runtime import Runtime
+    from dpo_cli.train.state import Run
 
     recipe, runtime = recipe_of(work, case.rows, case.method, case.knobs), Runtime("fp32")
     with contextlib.redirect_stderr(io.StringIO()):  # what a user is told of the reference

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from transformers import PreTrainedTokenizerBase
 
+    from dpo_cli.data.dataset import Data, DataRow
     from dpo_cli.data.encode import Encoder
-    from dpo_cli.data.load import Data, DataRow
     from dpo_cli.data.serving import Served, Serving
     from dpo_cli.data.show import Run
     from dpo_cli.methods._memory import Need

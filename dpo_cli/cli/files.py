@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from dpo_cli.data.dataset import Data
     from dpo_cli.data.infer import Inferred
-    from dpo_cli.data.load import Data
     from dpo_cli.recipe.schema import Data as DataConfig
     from dpo_cli.recipe.schema import Source
 

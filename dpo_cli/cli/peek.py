@@ -24,7 +24,7 @@ from dpo_cli.cli.files import (
 )
 
 if TYPE_CHECKING:
-    from dpo_cli.data.load import Data, DataRow
+    from dpo_cli.data.dataset import Data, DataRow
 
 ROWS_READ = 512
 """Rows of a data file that are tokenised; all of them where --row names one that is not among these."""

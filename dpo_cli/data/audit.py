@@ -37,7 +37,7 @@ from dpo_cli.types import Example, Text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from dpo_cli.data.load import Data
+    from dpo_cli.data.dataset import Data
 
 SHOWN = 3
 FAULTS = (

@@ -14,7 +14,7 @@ from dpo_cli.methods._advice import Rows
 from dpo_cli.types import DataKind, Example, TokenGroup
 
 if TYPE_CHECKING:
-    from dpo_cli.data.load import DataRow
+    from dpo_cli.data.dataset import DataRow
     from dpo_cli.data.rows import Problems
 
 FEEDS: dict[DataKind, tuple[DataKind, ...]] = {

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from dpo_cli.data.dataset import DataRow
     from dpo_cli.data.encode import Encoder
-    from dpo_cli.data.load import DataRow
 
 LAST_TOKENS = 8
 """Tokens at the end of two prompts that are shown where they differ."""

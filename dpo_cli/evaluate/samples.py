@@ -16,7 +16,7 @@ from dpo_cli.data import jsonl
 from dpo_cli.data.rows import Problems
 from dpo_cli.errors import DataError, StorageError
 from dpo_cli.evaluate.statistics import Interval, mean_interval
-from dpo_cli.reference.segments import commit
+from dpo_cli.files import commit
 
 Row = dict[str, Any]
 ROLES = ("policy", "reference")

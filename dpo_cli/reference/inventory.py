@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_cli.reference.segments import TEMPORARY, rows_of
+from dpo_cli.files import TEMPORARY
+from dpo_cli.reference.segments import rows_of
 from dpo_cli.reference.store import BAD, IMPORTED, OWN, VERSION, Store
 
 _DAY_S = 86_400

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from dpo_cli.files import commit, make_private
 from dpo_cli.modeling.adapters import base_parameters
 from dpo_cli.modeling.hub import ADAPTER_CONFIG
-from dpo_cli.reference.segments import commit
-from dpo_cli.reference.store import VERSION, make_private
+from dpo_cli.reference.store import VERSION
 
 _OF_THE_PLACE = ("_name_or_path", "transformers_version", "use_cache", "dtype")
 """Config entries that say where a model came from or how it is loaded, not what it computes."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 from collections.abc import Mapping, Set
 from pathlib import Path
 
@@ -17,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dpo_cli.files import commit
+
 Values = Mapping[str, tuple[float, int]]
 """Completion key -> (summed log-prob in nats, scored tokens)."""
 
-TEMPORARY = ".tmp-"
 _SCHEMA = pa.schema([("key", pa.string()), ("sum_logp", pa.float64()), ("n_tokens", pa.int32())])
 
 
@@ -69,30 +68,6 @@ def rows_of(path: Path) -> int:
     """Return the completions of a segment, from its name."""
     count = path.stem.partition("-")[2]
     return int(count) if count.isdigit() else 0
-
-
-def commit(folder: Path, name: str, payload: bytes) -> Path:
-    """Write a file whole or not at all, and make its name durable; give its path.
-
-    Raises:
-        OSError: the disk is full or cannot be written; nothing is left behind.
-    """
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / name)
-    except OSError:
-        os.unlink(temporary)
-        raise
-    parent = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
-    return folder / name
 
 
 def _digest(payload: bytes) -> str:

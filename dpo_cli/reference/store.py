@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dpo_cli.errors import Problem, StorageError
-from dpo_cli.reference.segments import Values, commit, read_segment, rows_of, write_segment
+from dpo_cli.files import commit, make_private
+from dpo_cli.reference.segments import Values, read_segment, rows_of, write_segment
 
 log = logging.getLogger("dpo_cli")
 
@@ -225,10 +226,3 @@ class Store:
                 )
             ]
         )
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder and what is missing above it, for this user alone: the umask would let a group in."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)

@@ -10,7 +10,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from dpo_cli import methods
-from dpo_cli.data.load import Data, data_digest, load_data
+from dpo_cli.data.dataset import Data
+from dpo_cli.data.load import data_digest, load_data
 from dpo_cli.data.plan import total_steps
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.evaluate.pairs import Evaluation, evaluate_pairs
@@ -27,10 +28,10 @@ from dpo_cli.modeling.router import router_of
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.facts import facts_of
 from dpo_cli.reference.live import LiveReference
+from dpo_cli.reference.source import ReferenceSource, reference_of
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.choices import Choices, choose, keep
 from dpo_cli.train.folder import CHOICES, DATA
-from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.train.policy import load_policy, load_start, policy_start, storage_of
 from dpo_cli.train.ranks import agree
 from dpo_cli.train.reference import ReferenceModel, foreign_start, load_reference, prepare, to_score

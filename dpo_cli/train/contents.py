@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dpo_cli.data.report import SourceReport
+from dpo_cli.evaluate.results import EVAL
 from dpo_cli.metrics.progress import duration
 from dpo_cli.metrics.sinks.jsonl import FILE_NAME as METRICS
 from dpo_cli.recipe.describe import changed
 from dpo_cli.recipe.load import Loaded
 from dpo_cli.train.folder import CHECKPOINTS, CHOICES, DATA, RECIPE
-from dpo_cli.train.results import EVAL, cost_of
+from dpo_cli.train.results import cost_of
 from dpo_cli.train.status import FILE_NAME as STATUS
 from dpo_cli.train.status import Status
 from dpo_cli.train.subject import has_reward_head

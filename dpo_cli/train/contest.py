@@ -10,10 +10,11 @@ from dpo_cli import methods
 from dpo_cli.errors import RecipeError, StorageError
 from dpo_cli.evaluate.comparison import Entry
 from dpo_cli.evaluate.frontier import FRONTIER, read_frontier
+from dpo_cli.evaluate.results import EVAL, FACTS, is_older, read_results
 from dpo_cli.metrics import terminal
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.train.folder import RECIPE, recipe_of
-from dpo_cli.train.results import EVAL, FACTS, cost_of, is_older, read_results
+from dpo_cli.train.results import cost_of
 from dpo_cli.train.subject import Part, Subject, subject_of
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_cli import methods
-from dpo_cli.data.load import DataRow, load_data
+from dpo_cli.data.dataset import DataRow
+from dpo_cli.data.load import load_data
 from dpo_cli.data.read import read_source
 from dpo_cli.data.rows import Problems
 from dpo_cli.data.tokenizer import load_tokenizer

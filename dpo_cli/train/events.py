@@ -13,11 +13,11 @@ from dpo_cli.metrics.health.stuck import is_still
 from dpo_cli.metrics.sinks import Fanout
 from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.metrics.speed import peak_memory_gib
-from dpo_cli.train.loop import Run
 from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.optim import update_sizes
 from dpo_cli.train.saver import Saver
 from dpo_cli.train.signals import Signals, Wish
+from dpo_cli.train.state import Run
 from dpo_cli.train.status import Status
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpo_cli import methods
-from dpo_cli.data.load import DataRow
+from dpo_cli.data.dataset import DataRow
 from dpo_cli.data.read import read_source
 from dpo_cli.data.rows import Problems
 from dpo_cli.errors import DataError, RecipeError, StorageError

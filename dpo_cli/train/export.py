@@ -22,9 +22,9 @@ from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import is_reward_model
 from dpo_cli.modeling.towers import copy_processor
 from dpo_cli.recipe.schema import Data, Model
-from dpo_cli.train.card import as_whole
 from dpo_cli.train.folder import recipe_of
 from dpo_cli.train.gguf_file import rope_of, unwritable, write_gguf
+from dpo_cli.train.usage import as_whole
 
 Target = Literal["merged", "vllm", "gguf", "lm-eval", "alpaca-eval"]
 

@@ -20,12 +20,19 @@ from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.quiet import quiet
 from dpo_cli.modeling.reward import is_reward_model
 from dpo_cli.modeling.towers import copy_processor
+from dpo_cli.packages import version_of
+from dpo_cli.recipe.describe import to_yaml
 from dpo_cli.train.build import Parts
+from dpo_cli.train.card import model_card
 from dpo_cli.train.measure import keep
+from dpo_cli.train.panel import Summary
 from dpo_cli.train.policy import storage_of
+from dpo_cli.train.usage import usage
 from dpo_cli.types import LogProbs
 
 MODEL_DIR = "model"
+_PACKAGES = ("dpo-cli", "torch", "transformers", "accelerate", "datasets", "safetensors")
+"""Whose versions a model card names."""
 ROUNDING = 0.02
 """bf16 weights are refused where they change the mean held-out margin by a larger share than this."""
 
@@ -168,3 +175,24 @@ def _fit_for_serving(folder: Path, parts: Parts) -> None:
         pad = parts.tokenizer.pad_token_id
         config.pad_token_id = parts.tokenizer.eos_token_id if pad is None else pad
     config.save_pretrained(folder)
+
+
+def card_of(parts: Parts, summary: Summary, trained: Evaluation | None, command: str) -> str:
+    """Return the card of a run that ended, with the versions of the packages that made it."""
+    recipe = parts.recipe
+    method = methods.get(recipe.method.name)
+    is_adapter = recipe.model.adapter is not None or parts.start.adapter is not None
+    return model_card(
+        summary,
+        base_model=recipe.model.name,
+        datasets=[source.path for source in recipe.data.train],
+        method=recipe.method.name,
+        paper=method.paper,
+        recipe_yaml=to_yaml(recipe),
+        command=command,
+        versions={name: version_of(name) for name in (*_PACKAGES, *(["peft"] if is_adapter else []))},
+        reference_wins=trained.baselines.reference_total if trained and trained.baselines else None,
+        is_reward=method.trains_head,
+        is_adapter=is_adapter,
+        usage=usage(parts.tokenizer, is_reward=method.trains_head, is_adapter=is_adapter),
+    )

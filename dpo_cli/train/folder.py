@@ -10,11 +10,11 @@ from pathlib import Path
 
 from dpo_cli import methods
 from dpo_cli.errors import Problem, RecipeError, StorageError
+from dpo_cli.files import commit
 from dpo_cli.recipe.compare import different
 from dpo_cli.recipe.describe import to_yaml
 from dpo_cli.recipe.load import Loaded, load, run_name
 from dpo_cli.recipe.schema import Recipe
-from dpo_cli.reference.segments import commit
 from dpo_cli.train.lock import FILE_NAME as LOCK
 from dpo_cli.train.status import Status, read_status
 

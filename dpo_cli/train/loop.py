@@ -4,90 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpo_cli.data.plan import examples_of_step, micro_batches
-from dpo_cli.methods._base import TIE_NATS, Method, annotated, with_ties
-from dpo_cli.metrics.reduce import Meter
-from dpo_cli.metrics.speed import Speed
-from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.methods._base import TIE_NATS, annotated, with_ties
+from dpo_cli.modeling.logprobs import score
 from dpo_cli.modeling.shortage import naming_rows
-from dpo_cli.recipe.schema import Recipe
-from dpo_cli.train.numerics import Trace, spread
+from dpo_cli.reference.source import reference_of
+from dpo_cli.train.numerics import spread
 from dpo_cli.train.optim import learning_rate
-from dpo_cli.train.runtime import Runtime
-from dpo_cli.train.visits import Visits
-from dpo_cli.types import Batch, LogProbs, LossOutput, Term, TokenGroup, Unit, Want
+from dpo_cli.train.state import Run, Trace
+from dpo_cli.types import Batch, LogProbs, LossOutput, Term, TokenGroup, Unit
 
 if TYPE_CHECKING:
-    from dpo_cli.train.select import Selection
-
-
-class ReferenceSource(Protocol):
-    """Gives the reference's log-probs of a batch."""
-
-    def lookup(self, groups: Sequence[TokenGroup], device: torch.device | str = "cpu") -> LogProbs:
-        """Return the values of the groups' completions in batch order, (N,)."""
-
-
-class Event(Protocol):
-    """Something that happens between steps: a log line, an evaluation, a checkpoint."""
-
-    def after_step(self, run: Run) -> None:
-        """Look at `run.step` (steps done) and act if it is time."""
-
-
-@dataclass(eq=False)
-class Run:
-    """A run in progress: what the loop reads and moves forward."""
-
-    recipe: Recipe
-    runtime: Runtime
-    scorer: Scorer
-    """The bare scorer: evaluation and saving use it."""
-    model: nn.Module
-    """The scorer as accelerate wrapped it: training calls it."""
-    optimizer: torch.optim.Optimizer
-    method: Method
-    groups: Sequence[TokenGroup]
-    """An epoch's examples."""
-    lengths: Sequence[int]
-    """Tokens that each of them costs on the scorer's path."""
-    mismatched: Sequence[TokenGroup]
-    """Each example's prompt with another prompt's completion; empty where the method asks for none."""
-    reference: ReferenceSource | None
-    total_steps: int
-    token_budget: int
-    events: Sequence[Event]
-    speed: Speed
-    meter: Meter = field(default_factory=Meter)
-    step: int = 0
-    """Optimizer steps done."""
-    owes_eval: bool = False
-    """Whether a stop put off the evaluation that was due after this step."""
-    traces: list[Trace] = field(default_factory=list)
-    """Of the steps that nobody has looked at yet; see `numerics.FiniteCheck`."""
-    n_skipped: int = 0
-    """Steps left out because they were not finite."""
-    selection: Selection | None = None
-    """Follows the evaluations, where pairs are held out and the recipe asks for it."""
-    visits: Visits | None = None
-    """Notes what every pair meets, where the recipe asks for a ledger."""
-    has_halved: bool = False
-    """Whether memory ran out once and the token budget was halved."""
-    resized: Callable[[int], None] | None = None
-    """Called with the new token budget."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no step is left, or the evaluations have run out of patience."""
-        return self.step >= self.total_steps or (self.selection is not None and self.selection.is_over)
+    pass
 
 
 def bins_of_step(run: Run) -> list[tuple[int, ...]]:
@@ -195,21 +131,6 @@ def _balanced(run: Run, policy: LogProbs, batch: Batch, out: LossOutput) -> Loss
         return out
     losses = (policy.router * sum(group.n_row_tokens for group in batch.groups))[None]
     return replace(out, terms=(*out.terms, Term(losses, "row_token", run.scorer.router.coefficient)))
-
-
-def reference_of(
-    source: ReferenceSource | None,
-    groups: Sequence[TokenGroup],
-    want: Set[Want],
-    device: torch.device | str = "cpu",
-) -> LogProbs | None:
-    """Return the reference's log-probs of a batch, and what a method wants beside their sums; None without a reference."""
-    if source is None:
-        return None
-    found = source.lookup(groups, device)
-    if "public" not in want:
-        return found
-    return replace(found, public=source.lookup([group.public() for group in groups], device).total)
 
 
 @dataclass(frozen=True)

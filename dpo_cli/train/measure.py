@@ -12,13 +12,15 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from dpo_cli import methods
+from dpo_cli.data.dataset import Data, DataRow
 from dpo_cli.data.kinds import WORDS
-from dpo_cli.data.load import Data, DataRow, load_data
+from dpo_cli.data.load import load_data
 from dpo_cli.data.split import pair_key
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import DataError, ModelError, Problem, RecipeError
 from dpo_cli.evaluate.figures import figures
 from dpo_cli.evaluate.pairs import judged
+from dpo_cli.evaluate.results import EVAL, write_results
 from dpo_cli.evaluate.rows import PairRows
 from dpo_cli.methods._base import TIE_NATS, annotated, reward_metrics
 from dpo_cli.metrics.progress import progress
@@ -31,11 +33,10 @@ from dpo_cli.modeling.precision import token_budget
 from dpo_cli.recipe.schema import Data as DataConfig
 from dpo_cli.recipe.schema import Recipe, Split
 from dpo_cli.reference.ledger import pinned_values
+from dpo_cli.reference.source import reference_of
 from dpo_cli.reference.values import ReferenceValues
-from dpo_cli.train.loop import reference_of
 from dpo_cli.train.policy import load_start, policy_start, storage_of
 from dpo_cli.train.reference import load_reference, prepare
-from dpo_cli.train.results import EVAL, write_results
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.scoring import log_probs_over_ranks, score_over_ranks
 from dpo_cli.train.subject import NONE, Part, Subject, has_reward_head, subject_of

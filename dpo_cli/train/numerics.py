@@ -14,30 +14,16 @@ import torch
 from torch import Tensor
 
 from dpo_cli.errors import NumericsError, StorageError
-from dpo_cli.reference.segments import commit
+from dpo_cli.files import commit
 from dpo_cli.reference.values import ReferenceValues
 
 if TYPE_CHECKING:
-    from dpo_cli.train.loop import Run
+    from dpo_cli.train.state import Run, Trace
 
 log = logging.getLogger("dpo_cli")
 
 FILE_NAME = "bad_batch.json"
 _ROWS_SHOWN = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """What is kept of a step until the next look: no host sync is spent on it."""
-
-    step: int
-    """From 0."""
-    bins: Sequence[Sequence[int]]
-    """This rank's micro-batches."""
-    losses: Sequence[Tensor]
-    """This rank's share of the loss, one a micro-batch, ()."""
-    is_bad: Tensor
-    """Whether the step was left out, on all ranks the same, ()."""
 
 
 def spread(loss: Tensor) -> Tensor:

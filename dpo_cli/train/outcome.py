@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpo_cli.evaluate.results import EVAL, FACTS
 from dpo_cli.pages.chart import Chart, Intervals, Row, Series
-from dpo_cli.train.results import EVAL, FACTS
 from dpo_cli.train.status import Status
 
 RULES = {

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dpo_cli import methods
-from dpo_cli.data.load import Data
+from dpo_cli.data.dataset import Data
 from dpo_cli.data.tokenizer import Vocabulary
 from dpo_cli.errors import ModelError
 from dpo_cli.modeling.adapters import attach, continue_adapter

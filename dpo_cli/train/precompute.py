@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dpo_cli import methods
-from dpo_cli.data.load import Data, DataRow, load_data
+from dpo_cli.data.dataset import Data, DataRow
+from dpo_cli.data.load import load_data
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.metrics.progress import duration
 from dpo_cli.recipe.load import Loaded

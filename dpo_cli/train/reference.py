@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from dpo_cli import methods
-from dpo_cli.data.load import Data
+from dpo_cli.data.dataset import Data
 from dpo_cli.data.tokenizer import load_tokenizer
 from dpo_cli.errors import ModelError
 from dpo_cli.metrics.progress import progress

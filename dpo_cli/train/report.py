@@ -10,13 +10,13 @@ from typing import Any
 
 from dpo_cli import methods
 from dpo_cli.errors import RecipeError, StorageError
+from dpo_cli.files import commit
 from dpo_cli.metrics import health
 from dpo_cli.metrics.scrub import scrub_values
 from dpo_cli.metrics.sinks.jsonl import FILE_NAME as METRICS
 from dpo_cli.metrics.sinks.jsonl import read_metrics
 from dpo_cli.pages.page import MAX_BYTES, rendered
 from dpo_cli.recipe.load import Loaded, load
-from dpo_cli.reference.segments import commit
 from dpo_cli.train.contents import (
     SAMPLES,
     changed_keys,

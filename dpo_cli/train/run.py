@@ -22,18 +22,16 @@ from dpo_cli.recipe.load import Loaded
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train import ranks
 from dpo_cli.train.build import Parts, build, keep_budget
-from dpo_cli.train.card import card_of
 from dpo_cli.train.checkpoint import Checkpoint
 from dpo_cli.train.choices import lengths_of
 from dpo_cli.train.contents import try_it
 from dpo_cli.train.ending import recorded
 from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
-from dpo_cli.train.finish import Measured, measure_saved, save_model
+from dpo_cli.train.finish import Measured, card_of, measure_saved, save_model
 from dpo_cli.train.fit import fit
 from dpo_cli.train.folder import CHECKPOINTS, Folder, choose_folder, create
 from dpo_cli.train.ledger import keep_ledger
 from dpo_cli.train.lock import locked
-from dpo_cli.train.loop import Run
 from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.panel import Summary, show
@@ -47,6 +45,7 @@ from dpo_cli.train.saver import Saver
 from dpo_cli.train.select import choose, selection_of
 from dpo_cli.train.selftest import check_start, some_of
 from dpo_cli.train.signals import Signals, listening
+from dpo_cli.train.state import Run
 from dpo_cli.train.status import Status
 from dpo_cli.train.visits import Visits
 

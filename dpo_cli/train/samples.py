@@ -7,10 +7,10 @@ from typing import Any
 
 from dpo_cli.data.encode import Encoder
 from dpo_cli.data.show import escaped
+from dpo_cli.files import commit
 from dpo_cli.metrics.progress import progress
 from dpo_cli.modeling.generate import answers
 from dpo_cli.modeling.logprobs import Scorer
-from dpo_cli.reference.segments import commit
 from dpo_cli.train.build import Parts
 
 FILE_NAME = "samples.json"

@@ -18,7 +18,7 @@ from dpo_cli.train.checkpoint import (
     save_checkpoint,
     take_snapshot,
 )
-from dpo_cli.train.loop import Run
+from dpo_cli.train.state import Run
 
 
 class Saver:

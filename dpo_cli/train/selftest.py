@@ -10,8 +10,8 @@ import torch
 from dpo_cli.errors import StorageError
 from dpo_cli.methods._base import Method, mean_loss
 from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.reference.source import ReferenceSource, reference_of
 from dpo_cli.reference.spot import NOISE
-from dpo_cli.train.loop import ReferenceSource, reference_of
 from dpo_cli.types import TokenGroup
 
 N_GROUPS = 4

@@ -21,8 +21,8 @@ from dpo_cli.modeling.load import load_model
 from dpo_cli.recipe.load import load
 from dpo_cli.train import events
 from dpo_cli.train.checkpoint import MODEL, OPTIMIZER, save_checkpoint, take_snapshot
-from dpo_cli.train.loop import Run
 from dpo_cli.train.run import train
+from dpo_cli.train.state import Run
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.load import load_model
 from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.recipe.schema import Adapter
-from dpo_cli.train.loop import Run, optimizer_step
+from dpo_cli.train.loop import optimizer_step
+from dpo_cli.train.state import Run
 from scripts.gpu.blocks import KINDS
 from scripts.gpu.context import Context, Unavailable
 from scripts.gpu.runs import a_run

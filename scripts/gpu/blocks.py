@@ -12,7 +12,8 @@ from dpo_cli.modeling import head
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.head import Head, token_log_probs
 from dpo_cli.modeling.logprobs import Scorer, score
-from dpo_cli.train.loop import Run, optimizer_step
+from dpo_cli.train.loop import optimizer_step
+from dpo_cli.train.state import Run
 from scripts.gpu.context import Context
 from scripts.gpu.kernels import autocast
 from scripts.gpu.runs import a_run

@@ -16,7 +16,8 @@ from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.shape import shape_by
 from dpo_cli.packages import is_installed
 from dpo_cli.recipe.schema import Adapter
-from dpo_cli.train.loop import Run, optimizer_step
+from dpo_cli.train.loop import optimizer_step
+from dpo_cli.train.state import Run
 from scripts.gpu.context import Context
 from scripts.gpu.runs import a_run
 from scripts.gpu.shapes import random_llama, random_pairs

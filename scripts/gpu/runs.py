@@ -14,9 +14,9 @@ from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.recipe.load import load
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train.choices import lengths_of
-from dpo_cli.train.loop import Run
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.runtime import Runtime
+from dpo_cli.train.state import Run
 from dpo_cli.types import TokenGroup
 
 

@@ -7,7 +7,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.logprobs import Scorer
-from dpo_cli.train.loop import Run, optimizer_step
+from dpo_cli.train.loop import optimizer_step
+from dpo_cli.train.state import Run
 from scripts.gpu.context import Context
 from scripts.gpu.runs import a_run
 from scripts.gpu.shapes import random_llama, random_pairs

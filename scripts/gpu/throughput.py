@@ -9,7 +9,8 @@ import torch
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.logprobs import Path, Scorer
 from dpo_cli.train.choices import lengths_of
-from dpo_cli.train.loop import Run, optimizer_step
+from dpo_cli.train.loop import optimizer_step
+from dpo_cli.train.state import Run
 from scripts.gpu.context import Context
 from scripts.gpu.profiles import longest_kernels
 from scripts.gpu.runs import a_run

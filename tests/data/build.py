@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from dpo_cli.data.dataset import Data
 from dpo_cli.data.encode import Encoder
-from dpo_cli.data.load import PAIRS, Data, load_data
+from dpo_cli.data.load import PAIRS, load_data
 from dpo_cli.data.parse import Parsed, parse_rows
 from dpo_cli.data.read import read_source
 from dpo_cli.data.rows import PlacedRow, Problems

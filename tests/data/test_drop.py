@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dpo_cli.data.load import Data, load_data
+from dpo_cli.data.dataset import Data
+from dpo_cli.data.load import load_data
 from dpo_cli.data.split import pair_key
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.schema import Data as DataConfig

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpo_cli.data.dataset import Data
 from dpo_cli.data.kinds import as_kind, count_rows, eaten, mismatched
-from dpo_cli.data.load import Data, load_data
+from dpo_cli.data.load import load_data
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.schema import Source, Split
 from dpo_cli.types import DataKind, Diet, TokenGroup

@@ -11,7 +11,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpo_cli.data.load import Data, load_data
+from dpo_cli.data.dataset import Data
+from dpo_cli.data.load import load_data
 from dpo_cli.errors import DataError, ModelError, RecipeError
 from dpo_cli.methods import names
 from dpo_cli.recipe.load import Loaded, load

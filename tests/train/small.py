@@ -18,9 +18,9 @@ from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.router import router_of
 from dpo_cli.recipe.load import load
 from dpo_cli.reference.values import ReferenceValues
-from dpo_cli.train.loop import Event, Run
 from dpo_cli.train.optim import build_optimizer
 from dpo_cli.train.runtime import Runtime
+from dpo_cli.train.state import Event, Run
 from tests.fakes import byte_tokenizer, pair_rows, tiny_llama, write_jsonl
 
 

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from dpo_cli.errors import StorageError
+from dpo_cli.evaluate.results import is_older, read_results
 from dpo_cli.recipe.load import load
 from dpo_cli.train.measure import measure
-from dpo_cli.train.results import is_older, read_results
 from dpo_cli.train.run import train
 from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.samples import sample_lines

@@ -20,9 +20,10 @@ from dpo_cli.reference.store import Store
 from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.train import loop
 from dpo_cli.train.fit import fit
-from dpo_cli.train.loop import Run, bins_of_step, optimizer_step
+from dpo_cli.train.loop import bins_of_step, optimizer_step
 from dpo_cli.train.numerics import FILE_NAME, FiniteCheck, spread
 from dpo_cli.train.probe import fitting_budget
+from dpo_cli.train.state import Run
 from dpo_cli.types import LogProbs
 from tests.train.small import small_run, weights
 

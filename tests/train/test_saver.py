@@ -15,10 +15,11 @@ from dpo_cli.train import saver as saver_module
 from dpo_cli.train.checkpoint import MODEL, latest_checkpoint, save_checkpoint
 from dpo_cli.train.events import SaveEvent
 from dpo_cli.train.fit import fit
-from dpo_cli.train.loop import Run, optimizer_step
+from dpo_cli.train.loop import optimizer_step
 from dpo_cli.train.numerics import FiniteCheck
 from dpo_cli.train.saver import Saver
 from dpo_cli.train.signals import Signals, Wish
+from dpo_cli.train.state import Run
 from tests.train.small import small_run, weights
 
 

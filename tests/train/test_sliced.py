@@ -14,9 +14,9 @@ from dpo_cli.recipe.optim import Optim
 from dpo_cli.train import sliced
 from dpo_cli.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, take_snapshot
 from dpo_cli.train.fit import fit
-from dpo_cli.train.loop import Run
 from dpo_cli.train.optim import build_optimizer, update_sizes
 from dpo_cli.train.sliced import SlicedOptimizer, round_stochastically
+from dpo_cli.train.state import Run
 from tests.fakes import tiny_llama
 from tests.train.small import small_run, weights
 
