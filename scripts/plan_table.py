@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dpo_cli.modeling.cards import card_named
-from dpo_cli.modeling.footprint import (
+from dpo_cli.modeling.sizes.cards import card_named
+from dpo_cli.modeling.sizes.footprint import (
     SPARE,
     Setup,
     fitting_tokens,
@@ -16,8 +16,8 @@ from dpo_cli.modeling.footprint import (
     needs_checkpointing,
     terms,
 )
-from dpo_cli.modeling.shape import KNOWN, Shape
-from dpo_cli.train.device import Device, on
+from dpo_cli.modeling.sizes.shape import KNOWN, Shape
+from dpo_cli.preflight.device import Device, on
 
 MODELS = {
     "SmolLM2 135M": "smollm2135m",

@@ -1,4 +1,4 @@
-"""Mean log-prob per token of chosen answers under SmolLM2-135M-Instruct, by kind of text: where the threshold in `reference/facts.py` is from.
+"""Mean log-prob per token of chosen answers under SmolLM2-135M-Instruct, by kind of text: where the threshold in `reference/sanity.py` is from.
 
 SFT-like is what the model answers itself (sampled at temperature 1): what it was tuned on sounds so. Then answers of other models and of
 people, through the chat template and as raw transcripts. Takes ten minutes on two CPU cores, nearly all of it sampling.
@@ -16,10 +16,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from dpo_cli.data.load import load_data
-from dpo_cli.data.tokenizer import load_tokenizer
-from dpo_cli.modeling.batching import score_groups
+from dpo_cli.data.tokenize.tokenizer import load_tokenizer
+from dpo_cli.engine.batching import score_groups
 from dpo_cli.modeling.load import load_model
-from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.scorer import Scorer
 from dpo_cli.recipe.load import load
 from dpo_cli.types import TokenGroup
 

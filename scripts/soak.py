@@ -37,11 +37,11 @@ REAL = (
 )
 """Of the quickstart: 72 steps of SmolLM2, a checkpoint of all weights and moments each; an attempt gets about one step far."""
 TINY = ("train.max_steps=40", "train.epochs=99", "train.eval_every=10")
-CHECKPOINT = "dpo_cli.train.checkpoint."
+CHECKPOINT = "dpo_cli.runs.checkpoint."
 WHERE = {
     "dpo_cli.train.loop.score": 8,
     "dpo_cli.train.loop._update": 2,
-    "dpo_cli.train.saver.take_snapshot": 2,
+    "dpo_cli.train.checkpoint_writer.take_snapshot": 2,
     f"{CHECKPOINT}save_file": 6,
     f"{CHECKPOINT}_sync": 14,
     f"{CHECKPOINT}_digest": 8,

@@ -112,7 +112,7 @@ def write_rows(work: Path) -> None:
     keys. In falling order of keys the two are the same.
     """
     from dpo_cli.data.load import load_data
-    from dpo_cli.data.tokenizer import load_tokenizer
+    from dpo_cli.data.tokenize.tokenizer import load_tokenizer
 
     draw = random.Random(0)
 
@@ -154,12 +154,12 @@ def recipe_of(work: Path, rows: str, method: str, knobs: dict[str, Any]) -> Reci
 def ours(case: Case, work: Path) -> Result:
     """Take our step."""
     from dpo_cli import methods
+    from dpo_cli.engine.runtime import Runtime
     from dpo_cli.metrics.speed import Speed
-    from dpo_cli.train.build import build
     from dpo_cli.train.choices import lengths_of
     from dpo_cli.train.loop import optimizer_step
     from dpo_cli.train.optim import build_optimizer
-    from dpo_cli.train.runtime import Runtime
+    from dpo_cli.train.setup import build
     from dpo_cli.train.state import Run
 
     recipe, runtime = recipe_of(work, case.rows, case.method, case.knobs), Runtime("fp32")

@@ -11,31 +11,32 @@ from typing import Annotated
 import typer
 
 from dpo_cli import __version__
-from dpo_cli.cli import cache, recipes
+from dpo_cli.cli.about.env import env
+from dpo_cli.cli.about.explain import explain
 from dpo_cli.cli.arguments import examples
-from dpo_cli.cli.audit import audit
-from dpo_cli.cli.chat import chat
-from dpo_cli.cli.check import check
-from dpo_cli.cli.compare import compare
-from dpo_cli.cli.convert import convert
-from dpo_cli.cli.env import env
-from dpo_cli.cli.eval import evaluate
-from dpo_cli.cli.explain import explain
-from dpo_cli.cli.export import export
-from dpo_cli.cli.fetch import fetch
-from dpo_cli.cli.formats import formats
-from dpo_cli.cli.init import init
-from dpo_cli.cli.judge import judge
-from dpo_cli.cli.ledger import ledger
-from dpo_cli.cli.pairs import pairs
-from dpo_cli.cli.peek import peek
-from dpo_cli.cli.plan import plan
-from dpo_cli.cli.precompute import precompute_ref
-from dpo_cli.cli.report import report
-from dpo_cli.cli.runs import runs
-from dpo_cli.cli.sample import sample
-from dpo_cli.cli.score import score
-from dpo_cli.cli.train import train
+from dpo_cli.cli.data.audit import audit
+from dpo_cli.cli.data.check import check
+from dpo_cli.cli.data.formats import formats
+from dpo_cli.cli.data.init import init
+from dpo_cli.cli.data.peek import peek
+from dpo_cli.cli.evaluate.compare import compare
+from dpo_cli.cli.evaluate.eval import evaluate
+from dpo_cli.cli.evaluate.ledger import ledger
+from dpo_cli.cli.evaluate.score import score
+from dpo_cli.cli.models.convert import convert
+from dpo_cli.cli.models.export import export
+from dpo_cli.cli.models.fetch import fetch
+from dpo_cli.cli.reference import cache
+from dpo_cli.cli.reference.precompute import precompute_ref
+from dpo_cli.cli.samples.chat import chat
+from dpo_cli.cli.samples.judge import judge
+from dpo_cli.cli.samples.pairs import pairs
+from dpo_cli.cli.samples.sample import sample
+from dpo_cli.cli.train import recipes
+from dpo_cli.cli.train.plan import plan
+from dpo_cli.cli.train.report import report
+from dpo_cli.cli.train.runs import runs
+from dpo_cli.cli.train.train import train
 from dpo_cli.errors import RecipeError, Stopped, UserError
 
 EXIT_CODES = (

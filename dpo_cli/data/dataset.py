@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dpo_cli.data.reasons import Note
-from dpo_cli.data.report import Report
+from dpo_cli.data.row_notes import Note
+from dpo_cli.data.row_report import Report
 from dpo_cli.types import Example, TokenGroup
 
 

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dpo_cli.data import cache
-from dpo_cli.data.dataset import Data, DataRow
-from dpo_cli.data.drop import Drop
-from dpo_cli.data.encode import Encoder
-from dpo_cli.data.kinds import (
+from dpo_cli.data.adapt import (
     as_kind,
     check_kind,
     check_margins,
@@ -23,14 +19,18 @@ from dpo_cli.data.kinds import (
     pairs_of_ranking,
     strict_ranking,
 )
-from dpo_cli.data.parse import parse_rows
-from dpo_cli.data.read import read_source
-from dpo_cli.data.reasons import Note, Reason
-from dpo_cli.data.report import Report, SourceReport
-from dpo_cli.data.rows import Problems
+from dpo_cli.data.dataset import Data, DataRow
+from dpo_cli.data.detect.parse import parse_rows
+from dpo_cli.data.exclude import Drop
+from dpo_cli.data.row_notes import Note, Reason
+from dpo_cli.data.row_report import Report, SourceReport
+from dpo_cli.data.sources.files import read_source
+from dpo_cli.data.sources.placed_rows import Problems
 from dpo_cli.data.split import copies, none_held_out, pair_key, part_of, prompt_key, swapped_key
-from dpo_cli.data.tokenizer import tokenizer_digest
-from dpo_cli.data.truncate import Encoded
+from dpo_cli.data.tokenize import token_cache
+from dpo_cli.data.tokenize.encode import Encoder
+from dpo_cli.data.tokenize.tokenizer import tokenizer_digest
+from dpo_cli.data.tokenize.truncate import Encoded
 from dpo_cli.errors import DataError
 from dpo_cli.metrics.progress import progress
 from dpo_cli.types import DataKind, Diet, Example, TokenGroup
@@ -108,14 +108,14 @@ def _parse(role: Role, key: str, source: Source, has_template: bool, problems: P
 def _encode(loaded: Sequence[_Loaded], data: DataConfig, encoder: Encoder, kind: DataKind) -> None:
     """Fill in the rows of every source, from the cache where they are known."""
     digest = tokenizer_digest(encoder.tokenizer)
-    folder = Path(data.cache) if data.cache else cache.default_folder()
+    folder = Path(data.cache) if data.cache else token_cache.default_folder()
     with progress("tokenising", sum(len(item.examples) for item in loaded)) as advance:
         for item in loaded:
-            path = folder / f"{cache.cache_key(item.examples, digest, data, encoder.whole_rows)}.npz"
-            results = cache.load(path, item.examples)
+            path = folder / f"{token_cache.cache_key(item.examples, digest, data, encoder.whole_rows)}.npz"
+            results = token_cache.load(path, item.examples)
             if results is None:
                 results = encoder.encode(item.examples, advance)
-                cache.save(path, results)
+                token_cache.save(path, results)
             else:
                 advance(len(results))
             _keep(item, results, kind)

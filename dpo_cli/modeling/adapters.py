@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 
 from dpo_cli.errors import ModelError, UserError
 from dpo_cli.modeling.hub import ADAPTER_CONFIG
-from dpo_cli.modeling.quiet import quiet
-from dpo_cli.modeling.reward import HEAD, is_reward_model
-from dpo_cli.modeling.towers import tower_linears
+from dpo_cli.modeling.multimodal import tower_linears
+from dpo_cli.modeling.reward_head import HEAD, is_reward_model
+from dpo_cli.modeling.silence_transformers import quiet
 from dpo_cli.packages import package_problems
 
 if TYPE_CHECKING:

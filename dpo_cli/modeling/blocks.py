@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from dpo_cli.modeling.towers import text_tower
+from dpo_cli.modeling.multimodal import text_tower
 
 _RECOMPILES = 64
 """Variants of a compiled function before torch runs it uncompiled. Its own limit of 8 is too low: precision, gradient or not, sliding or

@@ -15,8 +15,8 @@ from dpo_cli.errors import ModelError
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.head import head_of, token_log_probs
 from dpo_cli.modeling.layout import Row
-from dpo_cli.modeling.logprobs import Path, Scorer
-from dpo_cli.modeling.shortage import is_out_of_memory
+from dpo_cli.modeling.oom import is_out_of_memory
+from dpo_cli.modeling.scorer import Path, Scorer
 from dpo_cli.types import TokenGroup
 
 FP32_MAX = 1e-4

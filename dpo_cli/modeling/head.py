@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dpo_cli.errors import ModelError
-from dpo_cli.modeling.footprint import CPU_CHUNK_LOGITS, chunk_logits_of
+from dpo_cli.modeling.sizes.footprint import CPU_CHUNK_LOGITS, chunk_logits_of
 
 
 @dataclass(frozen=True)

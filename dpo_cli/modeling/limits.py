@@ -83,7 +83,7 @@ def _is_learned(folder: Path) -> bool:
         with suppress(OSError, SafetensorError), safe_open(path, framework="np") as file:
             names += file.keys()
     if not names:
-        from dpo_cli.modeling.size import weight_names
+        from dpo_cli.modeling.sizes.size import weight_names
 
         with suppress(ModelError):
             names = weight_names(folder)

@@ -10,11 +10,11 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, BitsAndBytesConfig, PreTrainedModel
 
 from dpo_cli.errors import ModelError, Problem
-from dpo_cli.modeling.folder import has_other_towers, inspect_folder, line_of, loader_of
 from dpo_cli.modeling.limits import too_many_ids
-from dpo_cli.modeling.quiet import quiet
-from dpo_cli.modeling.reward import HEAD, start_head
-from dpo_cli.modeling.towers import freeze_towers
+from dpo_cli.modeling.model_folder import has_other_towers, inspect_folder, line_of, loader_of
+from dpo_cli.modeling.multimodal import freeze_towers
+from dpo_cli.modeling.reward_head import HEAD, start_head
+from dpo_cli.modeling.silence_transformers import quiet
 from dpo_cli.packages import is_installed
 
 _WHERE = "model.name"

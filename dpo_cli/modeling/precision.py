@@ -8,7 +8,8 @@ import torch
 from transformers import PreTrainedModel
 
 from dpo_cli.errors import Problem
-from dpo_cli.modeling.footprint import (
+from dpo_cli.modeling.head import chunk_logits
+from dpo_cli.modeling.sizes.footprint import (
     CPU_TOKENS,
     MAX_TOKENS,
     Setup,
@@ -17,9 +18,8 @@ from dpo_cli.modeling.footprint import (
     needs_checkpointing,
     terms,
 )
-from dpo_cli.modeling.head import chunk_logits
-from dpo_cli.modeling.memory import free_ram
-from dpo_cli.modeling.shape import shape_by
+from dpo_cli.modeling.sizes.memory import free_ram
+from dpo_cli.modeling.sizes.shape import shape_by
 from dpo_cli.recipe.schema import Recipe, Train
 
 _CPU_ROOM = 0.6

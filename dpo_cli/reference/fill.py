@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from dpo_cli.engine.batching import Sums
 from dpo_cli.errors import NumericsError, Problem
-from dpo_cli.modeling.batching import Sums
+from dpo_cli.reference.cached import ReferenceValues
 from dpo_cli.reference.segments import Values
 from dpo_cli.reference.store import Store
-from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.types import TokenGroup
 
 T = TypeVar("T")

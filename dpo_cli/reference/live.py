@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.modeling.scorer import Scorer, score
 from dpo_cli.types import LogProbs, TokenGroup
 
 

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from dpo_cli.data.dataset import Data
+from dpo_cli.engine.runtime import Runtime
 from dpo_cli.errors import StorageError
 from dpo_cli.files import commit
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.exactness import choose_compiled, choose_path
-from dpo_cli.modeling.logprobs import Path as RowPath
-from dpo_cli.modeling.logprobs import Scorer
 from dpo_cli.modeling.precision import choose_checkpointing, token_budget
+from dpo_cli.modeling.scorer import Path as RowPath
+from dpo_cli.modeling.scorer import Scorer
 from dpo_cli.recipe.schema import Recipe
-from dpo_cli.train.folder import CHOICES
+from dpo_cli.runs.folder import CHOICES
 from dpo_cli.train.probe import fitting_budget
-from dpo_cli.train.runtime import Runtime
 from dpo_cli.types import TokenGroup
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from dpo_cli.errors import OutOfMemoryError, Problem
-from dpo_cli.modeling.shortage import KNOB
+from dpo_cli.modeling.oom import KNOB
 from dpo_cli.train.loop import bins_of_step, optimizer_step
 from dpo_cli.train.probe import release
 from dpo_cli.train.state import Run

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpo_cli.data.plan import examples_of_step, micro_batches
 from dpo_cli.methods._base import TIE_NATS, annotated, with_ties
-from dpo_cli.modeling.logprobs import score
-from dpo_cli.modeling.shortage import naming_rows
+from dpo_cli.modeling.oom import naming_rows
+from dpo_cli.modeling.scorer import score
 from dpo_cli.reference.source import reference_of
-from dpo_cli.train.numerics import spread
+from dpo_cli.train.nonfinite import spread
 from dpo_cli.train.optim import learning_rate
 from dpo_cli.train.state import Run, Trace
+from dpo_cli.train.step_plan import examples_of_step, micro_batches
 from dpo_cli.types import Batch, LogProbs, LossOutput, Term, TokenGroup, Unit
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dpo_cli.train.sliced import SlicedOptimizer
+from dpo_cli.train.sliced_optimizer import SlicedOptimizer
 
 if TYPE_CHECKING:
     from dpo_cli.recipe.optim import Optim

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from dpo_cli.engine.runtime import Runtime
 from dpo_cli.errors import OutOfMemoryError
-from dpo_cli.modeling.footprint import moment_bytes_of
-from dpo_cli.modeling.logprobs import Scorer, score
-from dpo_cli.modeling.shortage import naming_rows
-from dpo_cli.train.runtime import Runtime
+from dpo_cli.modeling.oom import naming_rows
+from dpo_cli.modeling.scorer import Scorer, score
+from dpo_cli.modeling.sizes.footprint import moment_bytes_of
 from dpo_cli.types import TokenGroup
 
 

@@ -19,13 +19,13 @@ from dpo_cli.data.load import data_digest
 from dpo_cli.errors import Problem, RecipeError, StorageError
 from dpo_cli.metrics.sinks.wandb import ID_FILE
 from dpo_cli.recipe.compare import deciding
-from dpo_cli.reference.values import ReferenceValues
-from dpo_cli.train.build import Parts
-from dpo_cli.train.checkpoint import REFERENCE, Checkpoint, latest_checkpoint, load_checkpoint, load_extra
-from dpo_cli.train.folder import CHECKPOINTS, EXTENDS
+from dpo_cli.reference.cached import ReferenceValues
+from dpo_cli.reference.provide import to_score
+from dpo_cli.runs.checkpoint import REFERENCE, Checkpoint, latest_checkpoint, load_checkpoint, load_extra
+from dpo_cli.runs.folder import CHECKPOINTS, EXTENDS
 from dpo_cli.train.loop import seed_step
 from dpo_cli.train.optim import learning_rate
-from dpo_cli.train.reference import to_score
+from dpo_cli.train.setup import Parts
 from dpo_cli.train.state import Run
 
 log = logging.getLogger("dpo_cli")

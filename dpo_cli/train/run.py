@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dpo_cli import methods
+from dpo_cli.engine import rank_agreement
+from dpo_cli.engine.open_model import advice
+from dpo_cli.engine.runtime import Runtime
 from dpo_cli.errors import Stopped
-from dpo_cli.evaluate.pairs import Evaluation
+from dpo_cli.evaluate.pairs.held_out import Evaluation
 from dpo_cli.metrics import terminal
 from dpo_cli.metrics.scrub import scrub
 from dpo_cli.metrics.sinks import Fanout, RunInfo, Sink
@@ -17,37 +20,34 @@ from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.metrics.sinks.jsonl import JsonlSink
 from dpo_cli.metrics.sinks.wandb import WandbSink
 from dpo_cli.metrics.speed import Speed, peak_memory_gib
-from dpo_cli.modeling.shortage import naming_memory
+from dpo_cli.modeling.oom import naming_memory
 from dpo_cli.recipe.load import Loaded
-from dpo_cli.reference.values import ReferenceValues
-from dpo_cli.train import ranks
-from dpo_cli.train.build import Parts, build, keep_budget
-from dpo_cli.train.checkpoint import Checkpoint
+from dpo_cli.reference.cached import ReferenceValues
+from dpo_cli.reports.end_panel import Summary, show
+from dpo_cli.reports.run_page import report_at_end
+from dpo_cli.reports.run_sections import try_it
+from dpo_cli.runs.checkpoint import Checkpoint
+from dpo_cli.runs.folder import CHECKPOINTS, Folder, choose_folder, create
+from dpo_cli.runs.lock import locked
+from dpo_cli.runs.status import Status
+from dpo_cli.train.callbacks import EvalEvent, LogEvent, SaveEvent
+from dpo_cli.train.checkpoint_writer import Saver
 from dpo_cli.train.choices import lengths_of
-from dpo_cli.train.contents import try_it
-from dpo_cli.train.ending import recorded
-from dpo_cli.train.events import EvalEvent, LogEvent, SaveEvent
-from dpo_cli.train.finish import Measured, card_of, measure_saved, save_model
+from dpo_cli.train.finish.before_after import sample_after, sample_before, sample_lines
+from dpo_cli.train.finish.best_weights import choose, selection_of
+from dpo_cli.train.finish.end_notes import at_end, at_start
+from dpo_cli.train.finish.finish import Measured, card_of, measure_saved, save_model
+from dpo_cli.train.finish.pair_history import keep_ledger
 from dpo_cli.train.fit import fit
-from dpo_cli.train.folder import CHECKPOINTS, Folder, choose_folder, create
-from dpo_cli.train.ledger import keep_ledger
-from dpo_cli.train.lock import locked
-from dpo_cli.train.numerics import FiniteCheck
+from dpo_cli.train.nonfinite import FiniteCheck
 from dpo_cli.train.optim import build_optimizer
-from dpo_cli.train.panel import Summary, show
-from dpo_cli.train.policy import advice
-from dpo_cli.train.remarks import at_end, at_start
-from dpo_cli.train.report import report_at_end
+from dpo_cli.train.pair_visits import Visits
+from dpo_cli.train.record_failure import recorded
 from dpo_cli.train.resume import facts_of, newest_checkpoint, pinned, restore
-from dpo_cli.train.runtime import Runtime
-from dpo_cli.train.samples import sample_after, sample_before, sample_lines
-from dpo_cli.train.saver import Saver
-from dpo_cli.train.select import choose, selection_of
-from dpo_cli.train.selftest import check_start, some_of
+from dpo_cli.train.setup import Parts, build, keep_budget
 from dpo_cli.train.signals import Signals, listening
+from dpo_cli.train.start_check import check_start, some_of
 from dpo_cli.train.state import Run
-from dpo_cli.train.status import Status
-from dpo_cli.train.visits import Visits
 
 
 def train(loaded: Loaded, command: str) -> Status:
@@ -66,7 +66,7 @@ def train(loaded: Loaded, command: str) -> Status:
         signals = at_end.enter_context(listening())
         runtime = Runtime(loaded.recipe.train.precision)
         at_end.callback(runtime.close)
-        ranks.agree(runtime, ranks.facts_of(loaded.recipe))
+        rank_agreement.agree(runtime, rank_agreement.facts_of(loaded.recipe))
         folder = runtime.from_main(choose_folder(loaded) if runtime.is_main else None)
         assert folder is not None
         _say(runtime, folder.note)
@@ -76,7 +76,7 @@ def train(loaded: Loaded, command: str) -> Status:
             at_end.enter_context(locked(folder.path))
             create(folder, loaded)
             at_end.callback(report_at_end, folder.path)
-        ranks.check_shared(runtime, folder.path)
+        rank_agreement.check_shared(runtime, folder.path)
         at_end.enter_context(recorded(runtime, folder, loaded, command, signals))
         with naming_memory(str(folder.path)):
             _run(loaded, runtime, folder, command, signals)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from dpo_cli.engine.runtime import Runtime
 from dpo_cli.methods._base import Method
 from dpo_cli.metrics.reduce import Meter
 from dpo_cli.metrics.speed import Speed
-from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.scorer import Scorer
 from dpo_cli.recipe.schema import Recipe
 from dpo_cli.reference.source import ReferenceSource
-from dpo_cli.train.runtime import Runtime
-from dpo_cli.train.visits import Visits
+from dpo_cli.train.pair_visits import Visits
 from dpo_cli.types import TokenGroup
 
 if TYPE_CHECKING:
-    from dpo_cli.train.select import Selection
+    from dpo_cli.train.finish.best_weights import Selection
 
 
 class Event(Protocol):

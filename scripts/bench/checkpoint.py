@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from dpo_cli.modeling.load import load_model
 from dpo_cli.recipe.load import load
-from dpo_cli.train import events
-from dpo_cli.train.checkpoint import MODEL, OPTIMIZER, save_checkpoint, take_snapshot
+from dpo_cli.runs.checkpoint import MODEL, OPTIMIZER, save_checkpoint, take_snapshot
+from dpo_cli.train import callbacks
 from dpo_cli.train.run import train
 from dpo_cli.train.state import Run
 
@@ -81,15 +81,15 @@ def compare_with_plain(model_folder: str, folder: Path, rounds: int) -> None:
 def measure_waiting(model: str, output: Path, steps: int, every: int) -> None:
     """Train, and time the event that saves."""
     waited: list[float] = []
-    after_step = events.SaveEvent.after_step
+    after_step = callbacks.SaveEvent.after_step
 
-    def timed(event: events.SaveEvent, run: Run) -> None:
+    def timed(event: callbacks.SaveEvent, run: Run) -> None:
         began = time.monotonic()
         after_step(event, run)
         if run.step % every == 0 and run.step < run.total_steps:
             waited.append(time.monotonic() - began)
 
-    events.SaveEvent.after_step = timed  # type: ignore[method-assign]
+    callbacks.SaveEvent.after_step = timed  # type: ignore[method-assign]
     overrides = [f"model.name={model}", f"train.output_dir={output}", f"train.max_steps={steps}"]
     overrides += [f"train.save_every={every}", "train.samples=0", "train.eval_every=0", "log.every=1"]
     status = train(load("recipes/quickstart.yaml", overrides), "bench")

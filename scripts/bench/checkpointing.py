@@ -52,7 +52,7 @@ def measured(is_checkpointed: bool, tokens: int) -> dict[str, float]:
     import torch
 
     from dpo_cli.modeling.blocks import set_blocks
-    from dpo_cli.modeling.logprobs import Scorer
+    from dpo_cli.modeling.scorer import Scorer
     from dpo_cli.train.loop import optimizer_step
     from scripts.gpu.runs import a_run
     from scripts.gpu.shapes import random_llama, random_pairs

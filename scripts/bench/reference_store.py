@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dpo_cli.reference.ledger import open_ledger
+from dpo_cli.reference.cached import ReferenceValues
+from dpo_cli.reference.known_values import open_ledger
 from dpo_cli.reference.store import Store
-from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.types import TokenGroup
 
 ABOUT = {"precision": "fp32"}

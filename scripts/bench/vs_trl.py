@@ -71,7 +71,7 @@ def arguments() -> argparse.Namespace:
 def prepare(args: argparse.Namespace, work: Path, n: int, max_length: int, skip: int = 0) -> Result:
     """Write n rows, after those to skip, and their token ids as `dpo` makes them; TRL is given the ids, so tokenisation is out of the comparison."""
     from dpo_cli.data.load import load_data
-    from dpo_cli.data.tokenizer import load_tokenizer
+    from dpo_cli.data.tokenize.tokenizer import load_tokenizer
     from dpo_cli.recipe.load import load
 
     work.mkdir()

@@ -11,7 +11,7 @@ import torch
 from dpo_cli.modeling.adapters import attach
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.load import load_model
-from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.scorer import Scorer
 from dpo_cli.recipe.schema import Adapter
 from dpo_cli.train.loop import optimizer_step
 from dpo_cli.train.state import Run

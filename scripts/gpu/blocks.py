@@ -11,7 +11,7 @@ import torch
 from dpo_cli.modeling import head
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.head import Head, token_log_probs
-from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.modeling.scorer import Scorer, score
 from dpo_cli.train.loop import optimizer_step
 from dpo_cli.train.state import Run
 from scripts.gpu.context import Context

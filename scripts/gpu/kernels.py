@@ -12,7 +12,7 @@ from dpo_cli.modeling import head
 from dpo_cli.modeling.attention import Kernel
 from dpo_cli.modeling.exactness import BF16_MEAN, FP32_MAX
 from dpo_cli.modeling.head import Head, token_log_probs
-from dpo_cli.modeling.logprobs import Path, Scorer, score
+from dpo_cli.modeling.scorer import Path, Scorer, score
 from dpo_cli.types import TokenGroup
 from scripts.gpu.context import Context
 from scripts.gpu.shapes import random_pairs

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from dpo_cli.modeling.blocks import set_blocks
-from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.scorer import Scorer
 from dpo_cli.packages import is_installed
 from dpo_cli.train.loop import optimizer_step
 from dpo_cli.types import TokenGroup

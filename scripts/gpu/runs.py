@@ -8,14 +8,14 @@ from pathlib import Path
 from torch import nn
 
 from dpo_cli import methods
+from dpo_cli.engine.runtime import Runtime
 from dpo_cli.metrics.speed import Speed
-from dpo_cli.modeling.logprobs import Path as RowPath
-from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.scorer import Path as RowPath
+from dpo_cli.modeling.scorer import Scorer
 from dpo_cli.recipe.load import load
-from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.reference.cached import ReferenceValues
 from dpo_cli.train.choices import lengths_of
 from dpo_cli.train.optim import build_optimizer
-from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.state import Run
 from dpo_cli.types import TokenGroup
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from dpo_cli.modeling.generate import Ask, generate
+from dpo_cli.engine.generate import Ask, generate
+from dpo_cli.engine.vllm import vllm_generate
 from dpo_cli.modeling.hub import model_start
 from dpo_cli.modeling.load import load_model
-from dpo_cli.modeling.vllm import vllm_generate
 from scripts.gpu.context import Context, Unavailable
 from scripts.gpu.shapes import fields_of
 from tests.fakes import write_model

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpo_cli.modeling.batching import score_groups
-from dpo_cli.modeling.logprobs import Scorer
-from dpo_cli.train.runtime import Runtime
+from dpo_cli.engine.batching import score_groups
+from dpo_cli.engine.runtime import Runtime
+from dpo_cli.modeling.scorer import Scorer
 from scripts.gpu.context import Context
 from scripts.gpu.shapes import random_llama, random_pairs
 

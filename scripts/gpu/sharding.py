@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.modeling.scorer import Scorer, score
 from scripts.gpu.context import Context
 from scripts.gpu.shapes import random_llama, random_pairs
 

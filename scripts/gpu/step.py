@@ -6,7 +6,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from dpo_cli.modeling.blocks import set_blocks
-from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.scorer import Scorer
 from dpo_cli.train.loop import optimizer_step
 from dpo_cli.train.state import Run
 from scripts.gpu.context import Context

@@ -7,7 +7,7 @@ from statistics import median
 import torch
 
 from dpo_cli.modeling.blocks import set_blocks
-from dpo_cli.modeling.logprobs import Path, Scorer
+from dpo_cli.modeling.scorer import Path, Scorer
 from dpo_cli.train.choices import lengths_of
 from dpo_cli.train.loop import optimizer_step
 from dpo_cli.train.state import Run

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from dpo_cli.data.dataset import Data
-from dpo_cli.data.encode import Encoder
+from dpo_cli.data.detect.parse import Parsed, parse_rows
 from dpo_cli.data.load import PAIRS, load_data
-from dpo_cli.data.parse import Parsed, parse_rows
-from dpo_cli.data.read import read_source
-from dpo_cli.data.rows import PlacedRow, Problems
-from dpo_cli.data.template import keeps_control_text
-from dpo_cli.data.truncate import Encoded
+from dpo_cli.data.sources.files import read_source
+from dpo_cli.data.sources.placed_rows import PlacedRow, Problems
+from dpo_cli.data.tokenize.encode import Encoder
+from dpo_cli.data.tokenize.template import keeps_control_text
+from dpo_cli.data.tokenize.truncate import Encoded
 from dpo_cli.recipe.schema import Data as DataConfig
 from dpo_cli.recipe.schema import Source, Split
 from dpo_cli.types import Diet, Example

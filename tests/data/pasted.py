@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from dpo_cli.cli.files import Stated
+from dpo_cli.cli.data.files import Stated
 from dpo_cli.recipe.schema import Source
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dpo_cli.data.infer import infer
-from dpo_cli.data.infer.question import Question
+from dpo_cli.data.detect.infer import infer
+from dpo_cli.data.detect.infer.question import Question
 from dpo_cli.errors import UserError
 from dpo_cli.recipe.schema import Source
 from tests.data.pasted import pasted

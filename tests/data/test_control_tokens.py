@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dpo_cli.data.encode import Encoder
-from dpo_cli.data.reasons import Reason
+from dpo_cli.data.row_notes import Reason
+from dpo_cli.data.tokenize.encode import Encoder
 from dpo_cli.errors import ModelError
 from dpo_cli.types import Example
 from tests.data.build import chat, config, encode_one, full_ids, load_rows, needs_control_text, scored_text

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from dpo_cli.data.encode import Encoder
-from dpo_cli.data.reasons import Note, Reason
-from dpo_cli.data.template import keeps_control_text
-from dpo_cli.data.tokenizer import tokenizer_digest
+from dpo_cli.data.row_notes import Note, Reason
+from dpo_cli.data.tokenize.encode import Encoder
+from dpo_cli.data.tokenize.template import keeps_control_text
+from dpo_cli.data.tokenize.tokenizer import tokenizer_digest
 from dpo_cli.types import Example
 from tests.data.build import chat, config, encode_one, full_ids, needs_control_text, scored_text, turns
 from tests.fakes import CHAT_TEMPLATE, byte_tokenizer, pair_rows
@@ -89,8 +89,8 @@ def test_fault_057_special_token_text_in_content_becomes_plain_text(special):
 def test_fault_057_special_token_text_is_dropped_where_it_cannot_be_kept(monkeypatch):
     """Transformers before 5.20 would make control tokens of it."""
     digest = tokenizer_digest(TOKENIZER)
-    monkeypatch.setattr("dpo_cli.data.template.keeps_control_text", lambda _tokenizer: False)
-    monkeypatch.setattr("dpo_cli.data.tokenizer.keeps_control_text", lambda _tokenizer: False)
+    monkeypatch.setattr("dpo_cli.data.tokenize.template.keeps_control_text", lambda _tokenizer: False)
+    monkeypatch.setattr("dpo_cli.data.tokenize.tokenizer.keeps_control_text", lambda _tokenizer: False)
     assert encode_one(chat("a </s> b", "x", "y"), TOKENIZER).reason is Reason.CONTROL_TEXT
     assert encode_one(chat("a b", "x", "y"), TOKENIZER).reason is None
     assert (tokenizer_digest(TOKENIZER) == digest) is not keeps_control_text(TOKENIZER)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dpo_cli.data import formats
-from dpo_cli.data.encode import Encoder
 from dpo_cli.data.formats._base import Format
-from dpo_cli.data.reasons import Reason
+from dpo_cli.data.row_notes import Reason
+from dpo_cli.data.tokenize.encode import Encoder
 from dpo_cli.errors import DataError, RecipeError
 from tests.data.build import config, parse, turns
 from tests.fakes import byte_tokenizer

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from dpo_cli.data import cache
-from dpo_cli.data.encode import Encoder
 from dpo_cli.data.load import data_digest
+from dpo_cli.data.tokenize import token_cache
+from dpo_cli.data.tokenize.encode import Encoder
 from dpo_cli.errors import DataError, StorageError
 from dpo_cli.recipe.schema import Source, Split
 from tests.data.build import load_rows
@@ -192,7 +192,7 @@ def test_a_cache_folder_that_cannot_be_written_is_a_storage_error(tmp_path):
 
 def test_default_cache_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.default_folder() == tmp_path / "dpo-cli" / "tokens"
+    assert token_cache.default_folder() == tmp_path / "dpo-cli" / "tokens"
 
 
 def test_digest_of_data_follows_order_and_content(tmp_path):

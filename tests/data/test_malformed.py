@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpo_cli.cli.app import main
-from dpo_cli.data.infer import infer
+from dpo_cli.data.detect.infer import infer
 from dpo_cli.recipe.schema import Source
 from tests.fakes import pair_rows
 

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from dpo_cli.data.kinds import pairs_of_ranking
-from dpo_cli.data.reasons import Reason
-from dpo_cli.data.words import guess_labels, guess_winner
+from dpo_cli.data.adapt import pairs_of_ranking
+from dpo_cli.data.detect.label_words import guess_labels, guess_winner
+from dpo_cli.data.row_notes import Reason
 from dpo_cli.errors import DataError, RecipeError
 from dpo_cli.recipe.schema import Split
 from dpo_cli.types import DataKind, Diet

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpo_cli.data.load import load_data
-from dpo_cli.data.tokenizer import load_tokenizer
+from dpo_cli.data.tokenize.tokenizer import load_tokenizer
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.schema import Model, Source
 from dpo_cli.types import DataKind, Diet

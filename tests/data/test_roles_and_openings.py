@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dpo_cli.data.audit import audit_data
-from dpo_cli.data.encode import Encoder
-from dpo_cli.data.reasons import Note
-from dpo_cli.data.template import SystemLost
+from dpo_cli.data.audit.audit import audit_data
+from dpo_cli.data.row_notes import Note
+from dpo_cli.data.tokenize.encode import Encoder
+from dpo_cli.data.tokenize.template import SystemLost
 from dpo_cli.errors import ModelError
 from dpo_cli.types import Example
 from tests.data.build import chat, config, encode_one, load_rows, scored_text, turns

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dpo_cli.data.reasons import Note, Reason
-from dpo_cli.data.template import Renderer, check_template
-from dpo_cli.data.tokenizer import load_tokenizer, tokenizer_digest
+from dpo_cli.data.row_notes import Note, Reason
+from dpo_cli.data.tokenize.template import Renderer, check_template
+from dpo_cli.data.tokenize.tokenizer import load_tokenizer, tokenizer_digest
 from dpo_cli.errors import ModelError
 from dpo_cli.recipe.schema import Model
 from tests.data.build import chat, encode_one, full_ids, scored_text, turns

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_cli.data.reasons import Note, Reason
-from dpo_cli.data.truncate import fit
+from dpo_cli.data.row_notes import Note, Reason
+from dpo_cli.data.tokenize.truncate import fit
 from dpo_cli.types import TokenGroup
 from tests.data.build import chat, config, encode_one
 from tests.fakes import byte_tokenizer

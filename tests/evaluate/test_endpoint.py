@@ -15,7 +15,7 @@ from dpo_cli.evaluate.judges import endpoint, open_judge
 from dpo_cli.evaluate.judges._base import Question, Verdict
 from dpo_cli.evaluate.judges.endpoint import KEY, Endpoint
 from tests.evaluate.judge_server import Answer, longer, serving, slowly
-from tests.evaluate.samples import sampled
+from tests.evaluate.sampled import sampled
 from tests.fakes import write_jsonl
 from tests.patience import starts
 

@@ -19,10 +19,10 @@ from dpo_cli.evaluate.judges import open_judge
 from dpo_cli.evaluate.judges._base import Question
 from dpo_cli.evaluate.judges.reward import open_reward
 from dpo_cli.modeling.load import load_reward_model
-from dpo_cli.modeling.reward import take_padding
+from dpo_cli.modeling.reward_head import take_padding
 from dpo_cli.recipe.schema import Source, Split
 from tests.data.build import config
-from tests.evaluate.samples import sampled
+from tests.evaluate.sampled import sampled
 from tests.fakes import SPECIALS, byte_tokenizer, write_jsonl, write_model
 
 ASKED = [("Tea?", "yes"), ("Tea?", "no, thank you very much"), ("Rain?", "it may")]

@@ -9,10 +9,10 @@ import pytest
 
 from dpo_cli.cli.app import main
 from dpo_cli.recipe.load import load
-from dpo_cli.train.events import SaveEvent
+from dpo_cli.train.callbacks import SaveEvent
+from dpo_cli.train.checkpoint_writer import Saver
 from dpo_cli.train.fit import fit
-from dpo_cli.train.numerics import FiniteCheck
-from dpo_cli.train.saver import Saver
+from dpo_cli.train.nonfinite import FiniteCheck
 from dpo_cli.train.signals import Signals
 from tests.train.small import small_run
 from tests.train.tiny_recipe import write_recipe

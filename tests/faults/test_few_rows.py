@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dpo_cli.cli.eval import evaluate
+from dpo_cli.cli.evaluate.eval import evaluate
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.load import load
 from dpo_cli.train.run import train

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dpo_cli.data.plan import examples_of_step
 from dpo_cli.metrics.sinks import Fanout, RunInfo
 from dpo_cli.metrics.sinks.console import ConsoleSink
 from dpo_cli.recipe.load import load
-from dpo_cli.train.events import LogEvent
+from dpo_cli.runs.status import Status, read_status
+from dpo_cli.train.callbacks import LogEvent
 from dpo_cli.train.fit import fit
-from dpo_cli.train.numerics import FiniteCheck
+from dpo_cli.train.nonfinite import FiniteCheck
 from dpo_cli.train.run import train
-from dpo_cli.train.status import Status, read_status
+from dpo_cli.train.step_plan import examples_of_step
 from tests.fakes import pair_rows, write_jsonl, write_model
 from tests.train.small import small_run
 

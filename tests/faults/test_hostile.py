@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from dpo_cli.train.checkpoint import DIGEST, MANIFEST, OPTIMIZER
+from dpo_cli.runs.checkpoint import DIGEST, MANIFEST, OPTIMIZER
 from tests.fakes import pair_rows, write_jsonl
 from tests.faults.runs import ROOT, Dpo, Outcome, only_run, outcome, status_of
 from tests.patience import starts

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dpo_cli.train.checkpoint import MANIFEST, MODEL, OPTIMIZER, REFERENCE, STATE
+from dpo_cli.runs.checkpoint import MANIFEST, MODEL, OPTIMIZER, REFERENCE, STATE
 from tests.faults.runs import STEPS, Done, Dpo, Outcome, committed, flip_a_bit, only_run, outcome, status_of
 
-CHECKPOINT = "dpo_cli.train.checkpoint."
+CHECKPOINT = "dpo_cli.runs.checkpoint."
 WRITE_POINTS = [
     # Before each of these calls while the fourth checkpoint is written, and the second deleted.
     *((f"{CHECKPOINT}save_file", call) for call in (10, 11, 12)),

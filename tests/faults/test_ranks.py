@@ -28,8 +28,8 @@ import sys
 from pathlib import Path
 from dpo_cli.cli.app import main
 from dpo_cli.errors import UserError
-from dpo_cli.train.ranks import check_shared
-from dpo_cli.train.runtime import Runtime
+from dpo_cli.engine.rank_agreement import check_shared
+from dpo_cli.engine.runtime import Runtime
 
 runtime = Runtime("fp32")
 try:

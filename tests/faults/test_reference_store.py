@@ -18,8 +18,8 @@ import pytest
 
 from dpo_cli.errors import ModelError, StorageError
 from dpo_cli.recipe.load import load
+from dpo_cli.reference.precompute import open_session, precompute
 from dpo_cli.reference.segments import read_segment
-from dpo_cli.train.precompute import open_session, precompute
 from tests.fakes import byte_tokenizer, pair_rows, write_jsonl, write_model
 from tests.patience import starts
 

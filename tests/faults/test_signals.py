@@ -10,17 +10,17 @@ import pytest
 from tests.faults.runs import STEPS, Done, Dpo, Outcome, committed, only_run, outcome, status_of
 
 PHASES = {
-    "data": ("dpo_cli.train.build.load_data", 1),
-    "model": ("dpo_cli.train.build.load_policy", 1),
+    "data": ("dpo_cli.train.setup.load_data", 1),
+    "model": ("dpo_cli.train.setup.load_policy", 1),
     "reference": ("dpo_cli.reference.fill._scored", 2),
     "step": ("dpo_cli.train.fit.optimizer_step", 5),
     "accumulation": ("dpo_cli.train.loop.score", 12),
-    "evaluation": ("dpo_cli.train.build.score_over_ranks", 1),
-    "snapshot": ("dpo_cli.train.saver.take_snapshot", 2),
-    "save": ("dpo_cli.train.checkpoint._write", 2),
-    "last evaluation": ("dpo_cli.train.build.score_over_ranks", 3),
-    "model folder": ("dpo_cli.train.finish._fit_for_serving", 1),
-    "measurement": ("dpo_cli.train.build.score_over_ranks", 4),
+    "evaluation": ("dpo_cli.train.setup.score_over_ranks", 1),
+    "snapshot": ("dpo_cli.train.checkpoint_writer.take_snapshot", 2),
+    "save": ("dpo_cli.runs.checkpoint._write", 2),
+    "last evaluation": ("dpo_cli.train.setup.score_over_ranks", 3),
+    "model folder": ("dpo_cli.train.finish.finish._fit_for_serving", 1),
+    "measurement": ("dpo_cli.train.setup.score_over_ranks", 4),
 }
 BEFORE_TRAINING = ("data", "model", "reference")
 
@@ -108,7 +108,7 @@ def test_fault_020_the_second_interrupt_leaves_at_once(
 ) -> None:
     at = (
         ("dpo_cli.train.fit.optimizer_step", 6, "SIGINT"),
-        ("dpo_cli.train.checkpoint._seal", 6, "SIGINT"),  # in the middle of the sixth checkpoint
+        ("dpo_cli.runs.checkpoint._seal", 6, "SIGINT"),  # in the middle of the sixth checkpoint
     )
     done = train(dpo, tiny, tmp_path / "runs", at=at)
 

@@ -22,7 +22,7 @@ from typing import Any
 WARM = (
     "dpo_cli.cli.app",
     "dpo_cli.train.run",
-    "dpo_cli.train.precompute",
+    "dpo_cli.reference.precompute",
     "rich.live",
     "rich.progress",
     "scipy.stats",

@@ -10,7 +10,7 @@ import torch
 
 from dpo_cli.methods.kto import METHOD, KTOConfig, kto_advice, kto_loss, kto_prepare, kto_reward
 from dpo_cli.types import Diet, LogProbs
-from tests.reference.test_values import group
+from tests.reference.test_cached import group
 
 LABELS = torch.tensor([True, False, False, True, True, False])
 TOKENS = torch.full((6,), 7)

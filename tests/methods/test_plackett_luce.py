@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dpo_cli.data.plan import examples_of_step
 from dpo_cli.methods.dpo import DPOConfig, dpo_loss
 from dpo_cli.methods.plackett_luce import PlackettLuceConfig, plackett_luce_loss
 from dpo_cli.train.fit import fit
+from dpo_cli.train.step_plan import examples_of_step
 from dpo_cli.types import LogProbs
 from tests.methods.cases import random_pairs
 from tests.train.small import small_run, weights

@@ -15,9 +15,9 @@ from torch import Tensor
 from dpo_cli.modeling.adapters import attach
 from dpo_cli.modeling.blocks import blocks_of, has_dropout, set_blocks
 from dpo_cli.modeling.exactness import COMPILED_STEPS, choose_compiled
-from dpo_cli.modeling.footprint import CPU_CHUNK_LOGITS
-from dpo_cli.modeling.logprobs import Path, Scorer, score
 from dpo_cli.modeling.precision import choose_checkpointing, token_budget
+from dpo_cli.modeling.scorer import Path, Scorer, score
+from dpo_cli.modeling.sizes.footprint import CPU_CHUNK_LOGITS
 from dpo_cli.recipe.schema import Adapter, Train
 from dpo_cli.types import TokenGroup
 from tests.modeling.test_scorer import COMMON, PACKED, PADDED, build, groups, varlen_2_13

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dpo_cli.engine.generate import answers
 from dpo_cli.errors import ModelError
-from dpo_cli.modeling.folder import inspect_folder
-from dpo_cli.modeling.generate import answers
 from dpo_cli.modeling.load import load_model
-from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.modeling.model_folder import inspect_folder
 from dpo_cli.modeling.precision import choose_precision, token_budget
+from dpo_cli.modeling.scorer import Scorer, score
 from dpo_cli.types import TokenGroup
 from tests.fakes import byte_tokenizer, tiny_llama, write_model
 

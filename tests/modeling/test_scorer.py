@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dpo_cli.modeling.attention import _asks_for_gqa, packed_attention
 from dpo_cli.modeling.exactness import choose_path
-from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.modeling.scorer import Scorer, score
 from dpo_cli.types import TokenGroup
 from tests.fakes import tiny_llama
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_cli.modeling.batching import score_groups
-from dpo_cli.modeling.logprobs import Scorer, score
-from dpo_cli.train.scoring import log_probs_over_ranks
+from dpo_cli.engine.batching import score_groups
+from dpo_cli.engine.scoring import log_probs_over_ranks
+from dpo_cli.modeling.scorer import Scorer, score
 from dpo_cli.types import TokenGroup
 from tests.fakes import tiny_llama
 

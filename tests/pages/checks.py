@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from dpo_cli.pages.page import MAX_BYTES
+from dpo_cli.reports.html.render import MAX_BYTES
 
 VOID = {"meta", "link", "br"}
 LOADING = {

@@ -9,9 +9,19 @@ from dataclasses import replace
 
 import pytest
 
-from dpo_cli.pages.chart import Chart, Intervals, Row, Series, interval_range, label, thinned, ticks, y_range
-from dpo_cli.pages.svg import COLOURS, document, svg
-from dpo_cli.pages.text import plain, short
+from dpo_cli.reports.charts.chart import (
+    Chart,
+    Intervals,
+    Row,
+    Series,
+    interval_range,
+    label,
+    thinned,
+    ticks,
+    y_range,
+)
+from dpo_cli.reports.charts.svg import COLOURS, document, svg
+from dpo_cli.reports.charts.text import plain, short
 
 CHART = Chart(
     "Loss",

@@ -10,11 +10,11 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+from dpo_cli.reference.cached import ReferenceValues
 from dpo_cli.reference.fill import COMMIT_ROWS, Filled, Sums, fill
 from dpo_cli.reference.store import Store
-from dpo_cli.reference.values import ReferenceValues
 from dpo_cli.types import TokenGroup
-from tests.reference.test_values import group, minus_ids
+from tests.reference.test_cached import group, minus_ids
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dpo_cli.modeling.logprobs import Scorer
+from dpo_cli.modeling.scorer import Scorer
 from dpo_cli.reference.live import LiveReference
 from dpo_cli.train.fit import fit
 from tests.fakes import tiny_llama

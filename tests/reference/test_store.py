@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from dpo_cli.errors import StorageError
-from dpo_cli.reference.inventory import clean, namespaces
-from dpo_cli.reference.namespace import namespace, remembered_digest, weights_digest
+from dpo_cli.reference.fingerprint import namespace, remembered_digest, weights_digest
+from dpo_cli.reference.maintenance import clean, namespaces
 from dpo_cli.reference.store import Store
 from tests.fakes import tiny_llama, write_model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dpo_cli.recipe.load import load
-from dpo_cli.train.folder import choose_folder, create
+from dpo_cli.runs.folder import choose_folder, create
 from tests.fakes import write_model
 
 

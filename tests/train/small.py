@@ -11,16 +11,16 @@ from transformers import PreTrainedModel
 
 from dpo_cli import methods
 from dpo_cli.data.load import load_data
-from dpo_cli.data.plan import total_steps
+from dpo_cli.engine.batching import score_groups
+from dpo_cli.engine.runtime import Runtime
 from dpo_cli.metrics.speed import Speed
-from dpo_cli.modeling.batching import score_groups
-from dpo_cli.modeling.logprobs import Scorer
-from dpo_cli.modeling.router import router_of
+from dpo_cli.modeling.router_loss import router_of
+from dpo_cli.modeling.scorer import Scorer
 from dpo_cli.recipe.load import load
-from dpo_cli.reference.values import ReferenceValues
+from dpo_cli.reference.cached import ReferenceValues
 from dpo_cli.train.optim import build_optimizer
-from dpo_cli.train.runtime import Runtime
 from dpo_cli.train.state import Event, Run
+from dpo_cli.train.step_plan import total_steps
 from tests.fakes import byte_tokenizer, pair_rows, tiny_llama, write_jsonl
 
 

@@ -11,18 +11,18 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 
+from dpo_cli.engine.open_model import advice, policy_start
 from dpo_cli.errors import ModelError
 from dpo_cli.modeling.adapters import attach, base_parameters, continue_adapter
 from dpo_cli.modeling.exactness import choose_path
 from dpo_cli.modeling.hub import model_start
 from dpo_cli.modeling.load import load_model, load_reward_model
-from dpo_cli.modeling.logprobs import Scorer, score
+from dpo_cli.modeling.scorer import Scorer, score
 from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Adapter
-from dpo_cli.reference.namespace import remembered_digest, weights_digest
-from dpo_cli.train.policy import advice, policy_start
+from dpo_cli.reference.fingerprint import remembered_digest, weights_digest
+from dpo_cli.runs.status import Status
 from dpo_cli.train.run import train
-from dpo_cli.train.status import Status
 from dpo_cli.types import TokenGroup
 from tests.fakes import write_model
 from tests.train.tiny_recipe import write_recipe
@@ -133,7 +133,7 @@ def test_a_run_from_an_sft_adapter_has_that_adapter_as_its_reference(recipe: Pat
 
 
 def test_a_resumed_adapter_run_equals_an_uninterrupted_one(recipe: Path) -> None:
-    from dpo_cli.train.checkpoint import latest_checkpoint
+    from dpo_cli.runs.checkpoint import latest_checkpoint
 
     overrides = (*LORA, "model.adapter.dropout=0.2", "train.save_every=4")
     whole, _ = run(recipe, *overrides, "name=whole")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dpo_cli.train.gguf_file import write_gguf
+from dpo_cli.export.gguf_file import write_gguf
 
 MODEL = Path(__file__).parents[2] / "models" / "SmolLM2-135M-Instruct"
 NEW_TOKENS = 24

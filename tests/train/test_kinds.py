@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from dpo_cli.recipe.load import load
+from dpo_cli.reference.precompute import open_session, precompute
 from dpo_cli.train.fit import fit
 from dpo_cli.train.loop import optimizer_step
-from dpo_cli.train.precompute import open_session, precompute
 from dpo_cli.train.run import train as run
 from tests.fakes import pair_rows, write_jsonl, write_model
 from tests.train.small import small_run, weights

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dpo_cli.data.plan import examples_of_step
 from dpo_cli.errors import StorageError
-from dpo_cli.modeling.logprobs import score
-from dpo_cli.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, take_snapshot
+from dpo_cli.modeling.scorer import score
+from dpo_cli.runs.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint, take_snapshot
 from dpo_cli.train.fit import fit
 from dpo_cli.train.loop import count_units, normalised, optimizer_step
-from dpo_cli.train.selftest import check_start
+from dpo_cli.train.start_check import check_start
 from dpo_cli.train.state import Run
+from dpo_cli.train.step_plan import examples_of_step
 from dpo_cli.types import LossOutput, Term
 from tests.fakes import pair_rows, write_jsonl, write_model
 from tests.patience import starts

@@ -20,7 +20,15 @@ from dpo_cli.train.loop import optimizer_step
 from tests.train.small import small_run
 
 PACKAGE = Path(dpo_cli.__file__).parent
-HOT = ("modeling", "methods", "train/loop.py", "train/numerics.py", "train/optim.py", "reference/values.py")
+HOT = (
+    "modeling",
+    "methods",
+    "train/loop.py",
+    "train/nonfinite.py",
+    "train/optim.py",
+    "train/sliced_optimizer.py",
+    "reference/cached.py",
+)
 """Where the code of a step stands."""
 
 

@@ -13,8 +13,8 @@ import torch
 
 from dpo_cli.errors import RecipeError, StorageError
 from dpo_cli.recipe.load import load
+from dpo_cli.runs.status import Status
 from dpo_cli.train.run import train
-from dpo_cli.train.status import Status
 from tests.fakes import pair_rows, write_jsonl, write_model
 
 TEXT = """\

@@ -12,18 +12,18 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from dpo_cli.data.encode import Encoder
 from dpo_cli.data.load import load_data
+from dpo_cli.data.tokenize.encode import Encoder
 from dpo_cli.errors import DataError, ModelError
 from dpo_cli.methods._base import mean_loss
 from dpo_cli.methods.reward import METHOD, RewardConfig, reward_loss
 from dpo_cli.modeling.load import load_model, load_reward_model
-from dpo_cli.modeling.logprobs import Scorer, score
-from dpo_cli.modeling.reward import take_padding
+from dpo_cli.modeling.reward_head import take_padding
+from dpo_cli.modeling.scorer import Scorer, score
 from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Source, Split
+from dpo_cli.runs.status import Status
 from dpo_cli.train.run import train
-from dpo_cli.train.status import Status
 from dpo_cli.types import Diet, LogProbs, TokenGroup
 from tests.data.build import chat, config, full_ids, load_rows
 from tests.fakes import SPECIALS, byte_tokenizer, pair_rows, write_jsonl, write_model

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dpo_cli.cli.eval import evaluate
-from dpo_cli.evaluate.ledger import read_ledger
+from dpo_cli.cli.evaluate.eval import evaluate
+from dpo_cli.evaluate.pairs.pair_history import read_ledger
 from dpo_cli.recipe.load import load
 from dpo_cli.train.run import train
 from tests.train.tiny_recipe import write_recipe

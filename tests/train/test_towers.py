@@ -12,17 +12,17 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 
+from dpo_cli.engine.open_model import attach
 from dpo_cli.errors import ModelError
+from dpo_cli.export.export import export
 from dpo_cli.modeling.load import load_model, load_reward_model
-from dpo_cli.modeling.logprobs import Scorer, score
-from dpo_cli.modeling.size import model_size
+from dpo_cli.modeling.scorer import Scorer, score
+from dpo_cli.modeling.sizes.size import model_size
 from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Adapter
-from dpo_cli.train.export import export
-from dpo_cli.train.policy import attach
 from dpo_cli.train.run import train
 from tests.fakes import byte_tokenizer
-from tests.modeling.test_router import groups
+from tests.modeling.test_router_loss import groups
 from tests.train.tiny_recipe import write_recipe
 
 TEXT: dict[str, Any] = {

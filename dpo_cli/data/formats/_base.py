@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_cli.data.reasons import Reason
+from dpo_cli.data.row_notes import Reason
 from dpo_cli.data.settings import Setting
-from dpo_cli.data.turns import SPELLED, NotMessages, decoded, kind_of, messages_of
+from dpo_cli.data.tokenize.turns import SPELLED, NotMessages, decoded, kind_of, messages_of
 from dpo_cli.types import DataKind, Example, Message
 
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dpo_cli.data.detect.frames import HH, Frame, frame_of
 from dpo_cli.data.formats._base import (
     BadRow,
     Row,
@@ -15,10 +16,9 @@ from dpo_cli.data.formats._base import (
     template_fields,
     text,
 )
-from dpo_cli.data.frames import HH, Frame, frame_of
-from dpo_cli.data.reasons import Reason
+from dpo_cli.data.row_notes import Reason
 from dpo_cli.data.settings import Setting
-from dpo_cli.data.turns import ASKING, is_conversation, kind_of, role_of
+from dpo_cli.data.tokenize.turns import ASKING, is_conversation, kind_of, role_of
 from dpo_cli.types import Example, Message, Text
 
 Turns = tuple[Message, ...]

@@ -7,8 +7,8 @@ from typing import Any
 
 from dpo_cli.data.formats._base import BadRow, Row, SkipRow, number, present
 from dpo_cli.data.formats._dialogue import are_answers, example_of
-from dpo_cli.data.reasons import Reason
-from dpo_cli.data.turns import kind_of
+from dpo_cli.data.row_notes import Reason
+from dpo_cli.data.tokenize.turns import kind_of
 from dpo_cli.types import Example
 
 COLUMN = "completions"

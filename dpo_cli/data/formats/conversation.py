@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dpo_cli.data.formats._base import Format, Row, messages, split_first_answer, template_fields
-from dpo_cli.data.turns import is_conversation
+from dpo_cli.data.tokenize.turns import is_conversation
 from dpo_cli.types import Example
 
 COLUMNS = ("messages",)

@@ -11,7 +11,7 @@ from dpo_cli.data.formats._base import (
     split_last_answer,
     template_fields,
 )
-from dpo_cli.data.turns import is_conversation
+from dpo_cli.data.tokenize.turns import is_conversation
 from dpo_cli.types import Example
 
 COLUMNS = ("messages", "label")

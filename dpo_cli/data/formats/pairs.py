@@ -6,8 +6,8 @@ from typing import Any
 
 from dpo_cli.data.formats._base import Format, Row, SkipRow, present
 from dpo_cli.data.formats._dialogue import are_answers, example_of, is_texts
-from dpo_cli.data.reasons import Reason
-from dpo_cli.data.turns import is_conversation
+from dpo_cli.data.row_notes import Reason
+from dpo_cli.data.tokenize.turns import is_conversation
 from dpo_cli.types import Example
 
 COLUMNS = ("chosen", "rejected")

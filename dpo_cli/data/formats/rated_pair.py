@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dpo_cli.data.formats._base import BadRow, Format, Row, SkipRow, number, present
 from dpo_cli.data.formats._dialogue import are_answers, example_of
-from dpo_cli.data.reasons import Reason
+from dpo_cli.data.row_notes import Reason
 from dpo_cli.types import Example
 
 COLUMNS = ("answer_a", "answer_b", "rating_a", "rating_b")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dpo_cli.data.formats._base import BadRow, Format, Row, number, present
 from dpo_cli.data.formats._many import is_many, ranked
-from dpo_cli.data.turns import kind_of
+from dpo_cli.data.tokenize.turns import kind_of
 from dpo_cli.types import Example
 
 COLUMNS = ("completions", "ratings")

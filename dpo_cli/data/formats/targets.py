@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dpo_cli.data.formats._base import Format, Row, present
 from dpo_cli.data.formats._dialogue import asks, example_of
-from dpo_cli.data.turns import is_conversation
+from dpo_cli.data.tokenize.turns import is_conversation
 from dpo_cli.types import Example
 
 COLUMNS = ("prompt", "completion")

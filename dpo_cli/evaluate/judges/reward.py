@@ -13,16 +13,16 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from dpo_cli.data.tokenizer import Vocabulary, load_tokenizer
+from dpo_cli.data.tokenize.tokenizer import Vocabulary, load_tokenizer
 from dpo_cli.errors import ModelError, Problem
 from dpo_cli.evaluate.judges._base import Advance, Question, Score, Verdict, by_scores
 from dpo_cli.modeling.adapters import continue_adapter
-from dpo_cli.modeling.folder import own_code
 from dpo_cli.modeling.hub import model_start
 from dpo_cli.modeling.load import load_reward_model
-from dpo_cli.modeling.quiet import quiet
+from dpo_cli.modeling.model_folder import own_code
+from dpo_cli.modeling.silence_transformers import quiet
 from dpo_cli.recipe.schema import Model
-from dpo_cli.reference.namespace import weights_digest
+from dpo_cli.reference.fingerprint import weights_digest
 from dpo_cli.types import Text
 
 Input = Literal["chat", "pair"]

@@ -1,0 +1,1 @@
+"""Commands that fetch, convert and export models."""

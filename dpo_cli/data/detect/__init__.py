@@ -1,0 +1,1 @@
+"""What a row means: formats, layouts, columns, labels; nothing about tokens."""

@@ -1,0 +1,1 @@
+"""Files and data sets to rows with their places; nothing about what a row means."""

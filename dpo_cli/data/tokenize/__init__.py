@@ -1,0 +1,1 @@
+"""Examples to token groups: templates, masks, truncation, the cache; nothing about files."""

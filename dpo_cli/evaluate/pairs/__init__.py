@@ -1,0 +1,1 @@
+"""Held-out pairs: log-probs to figures with intervals; nothing that samples."""

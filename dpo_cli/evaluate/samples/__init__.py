@@ -1,0 +1,1 @@
+"""Answers: sampled, judged, made into pairs; nothing that trains."""

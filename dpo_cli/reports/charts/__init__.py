@@ -1,0 +1,1 @@
+"""Charts as data and as SVG; they know no run."""

@@ -1,0 +1,1 @@
+"""Pages from templates; they know no run."""

@@ -1,0 +1,1 @@
+"""What happens after the last step: which weights ship, saving, notes; nothing that changes a weight."""
