@@ -23,7 +23,7 @@ class Problem:
 
 
 class UserError(Exception):
-    """Problems that the user can mend; `code` is the process's exit code.
+    """Problems that the user can fix; `code` is the process's exit code.
 
     Raise a subclass with everything that is wrong at once: `RecipeError.of(where, what, fix)` or `RecipeError(problems)`.
     """
@@ -96,7 +96,7 @@ class Stopped(BaseException):
     code = 75
 
     def __init__(self, by: str, message: str = "") -> None:
-        """Say which signal it was (`SIGTERM`) and what became of the work, in one line."""
+        """Return which signal it was (`SIGTERM`) and what became of the work, in one line."""
         self.by = by
         self.message = message
         super().__init__(message or f"stopped by {by}")

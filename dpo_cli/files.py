@@ -10,7 +10,7 @@ TEMPORARY = ".tmp-"
 
 
 def commit(folder: Path, name: str, payload: bytes) -> Path:
-    """Write a file whole or not at all, and make its name durable; give its path.
+    """Write a file whole or not at all, and make its name durable; return its path.
 
     Raises:
         OSError: the disk is full or cannot be written; nothing is left behind.

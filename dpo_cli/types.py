@@ -23,7 +23,7 @@ Text = str | Sequence[Message]
 """A piece of conversation: raw text, or chat messages."""
 
 DataKind = Literal["pairs", "rankings", "labelled", "targets"]
-"""What a method eats: groups of two completions, the preferred one first; of two or more, best first; one completion with a label; one
+"""What a method trains on: groups of two completions, the preferred one first; of two or more, best first; one completion with a label; one
 completion to imitate."""
 
 Unit = Literal["example", "token", "sequence_token", "row_token"]
@@ -35,8 +35,8 @@ Want = Literal["public", "confidence", "prompt"]
 
 
 @dataclass(frozen=True)
-class Diet:
-    """What a method eats, as its knobs make it."""
+class DataNeeds:
+    """What a method trains on, as its knobs make it."""
 
     kind: DataKind = "pairs"
     mismatched: bool = False
@@ -156,11 +156,11 @@ class LogProbs:
     per_token: Tensor | None = None
     """Log-probability of each scored token, completion after completion, (sum of tokens,), on request."""
     labels: Tensor | None = None
-    """Which completions are wanted, (N,) bool, for methods that eat labelled ones."""
+    """Which completions are wanted, (N,) bool, for methods of labelled ones."""
     margins: Tensor | None = None
     """By how much each chosen completion is better, (B,), where the data say so; 0 for a pair without."""
     sizes: tuple[int, ...] | None = None
-    """Completions of each group, B numbers, for methods that eat rankings; None: pairs."""
+    """Completions of each group, B numbers, for methods of rankings; None: pairs."""
     public: Tensor | None = None
     """Like `total`, but over as many scored tokens as the group's shortest completion has, (N,)."""
     confidence: Tensor | None = None

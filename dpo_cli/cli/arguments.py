@@ -29,5 +29,5 @@ SeedOption = Annotated[int, typer.Option(metavar="N", min=0, help="Another seed 
 
 
 def examples(*lines: str) -> str:
-    """Give command lines as the end of a command's help, each on a line of its own, unwrapped."""
+    """Return command lines as the end of a command's help, each on a line of its own, unwrapped."""
     return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])

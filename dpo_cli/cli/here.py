@@ -1,4 +1,4 @@
-"""What forbids a recipe on this machine or in this command: told together with the recipe's own contradictions."""
+"""What forbids a recipe on this machine or in this command: reported together with the recipe's own contradictions."""
 
 from __future__ import annotations
 

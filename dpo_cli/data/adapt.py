@@ -1,4 +1,4 @@
-"""From what a data file holds to what a method eats: a pair is also two labelled completions, and one target."""
+"""From what a data file holds to what a method trains on: a pair is also two labelled completions, and one target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEEDS: dict[DataKind, tuple[DataKind, ...]] = {
     "labelled": ("labelled", "pairs"),
     "targets": ("targets", "pairs"),
 }
-"""What a method eats -> what it can be made from."""
+"""What a method trains on -> what it can be made from."""
 
 WORDS: dict[DataKind, str] = {
     "pairs": "pairs (chosen and rejected)",
@@ -40,7 +40,7 @@ SHORT: dict[DataKind, str] = {
 }
 
 
-def eaten(kind: DataKind) -> str:
+def data_of(kind: DataKind) -> str:
     """Say in short what rows a method of that kind takes."""
     return " or ".join(SHORT[source] for source in FEEDS[kind])
 
@@ -85,9 +85,9 @@ def count_rows(rows: Sequence[DataRow]) -> Rows:
 
 
 def pairs_of_ranking(n: int, kind: DataKind, pairs: Literal["all", "best"]) -> list[tuple[int, int]]:
-    """Give which of `n` completions, best first, are compared: (better, worse).
+    """Return which of `n` completions, best first, are compared: (better, worse).
 
-    What eats single completions takes the best and the worst: the others are neither to be imitated nor to be avoided.
+    A method of single completions takes the best and the worst: the others are neither to be imitated nor to be avoided.
     """
     if kind not in ("pairs", "rankings"):
         return [(0, n - 1)]
@@ -95,7 +95,7 @@ def pairs_of_ranking(n: int, kind: DataKind, pairs: Literal["all", "best"]) -> l
 
 
 def strict_ranking(group: TokenGroup, ratings: Sequence[float] | None, min_gap: float | None) -> TokenGroup:
-    """Give a ranking, best first, without the completions that stand for no place of their own: repeated ones, and those that are rated as
+    """Return a ranking, best first, without the completions that stand for no place of their own: repeated ones, and those that are rated as
     the one before them, or within `min_gap` of it.
     """
     kept = [0]
@@ -108,7 +108,7 @@ def strict_ranking(group: TokenGroup, ratings: Sequence[float] | None, min_gap: 
 
 
 def as_kind(group: TokenGroup, kind: DataKind, ranking: TokenGroup | None = None) -> list[TokenGroup]:
-    """Give what a method eats of one row: the same ids and masks, so that no reference log-prob is computed anew.
+    """Return what a method trains on of one row: the same ids and masks, so that no reference log-prob is computed anew.
 
     A pair gives KTO the chosen completion as wanted and the rejected one as not, SFT the chosen one. Of a ranking's pairs the first gives the
     whole ranking, the others nothing.
@@ -125,18 +125,18 @@ def as_kind(group: TokenGroup, kind: DataKind, ranking: TokenGroup | None = None
 
 
 def last_turn(group: TokenGroup) -> TokenGroup:
-    """Give the group with only the last answer of each completion scored: the same ids under other masks."""
+    """Return the group with only the last answer of each completion scored: the same ids under other masks."""
     masks = [mask & (np.arange(len(mask)) >= last_answer(mask)) for mask in group.masks]
     return replace(group, masks=tuple(masks))
 
 
 def last_answer(mask: np.ndarray) -> int:
-    """Give where the last run of scored tokens begins; between two answers stands at least a turn's opening, which is not scored."""
+    """Return where the last run of scored tokens begins; between two answers stands at least a turn's opening, which is not scored."""
     return int(np.flatnonzero(np.diff(mask, prepend=False) & mask)[-1])
 
 
 def mismatched(groups: Sequence[TokenGroup], prompts: Sequence[str], max_length: int) -> list[TokenGroup]:
-    """Give for each group its prompt with the completion of another prompt: what estimates KTO's KL.
+    """Return for each group its prompt with the completion of another prompt: what estimates KTO's KL.
 
     The partner is the next row in the order of keys that has another prompt, so it is fixed by the data: not by seed, order or
     batch size. Where no other prompt exists, the group's own completion stays.
@@ -152,7 +152,7 @@ def mismatched(groups: Sequence[TokenGroup], prompts: Sequence[str], max_length:
 
 
 def _next_with_another_prompt(order: Sequence[int], prompts: Sequence[str]) -> list[int]:
-    """Give for each row the next one in a circle that asks something else, in one walk backwards."""
+    """Return for each row the next one in a circle that asks something else, in one walk backwards."""
     partner = list(range(len(order)))
     ahead = None  # the nearest row ahead that has another prompt than the one at hand
     circle = [*order, *order]

@@ -24,7 +24,7 @@ class DataRow:
     stated: Example
     """What its row in the file says: `example`, or the ranking that this is a pair of."""
     ranking: TokenGroup | None = None
-    """That ranking, for a method that eats rankings."""
+    """That ranking, for a method that trains on rankings."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ class Drop:
         self._n = 0
 
     def keeps(self, key: str) -> bool:
-        """Tell whether a training row stays, and count it if not."""
+        """Return whether a training row stays, and count it if not."""
         if key not in self._wanted:
             return True
         self._met.add(key)
@@ -45,7 +45,7 @@ class Drop:
             )
 
     def line(self) -> str:
-        """Say how many rows were left out."""
+        """Return how many rows were left out."""
         missing = len(self._wanted) - len(self._met)
         rest = f"; {missing:,} of its keys are no training row" if missing else ""
         return f"{self._n:,} training rows left out: data.drop names them{rest}"
@@ -55,8 +55,8 @@ def _keys(path: Path) -> set[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        told = getattr(error, "strerror", None) or str(error)
-        raise DataError.of("data.drop", f"'{path}' cannot be read: {told}", "check the path") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError.of("data.drop", f"'{path}' cannot be read: {reason}", "check the path") from None
     keys, problems = set[str](), list[Problem]()
     for number, line in enumerate(lines, start=1):
         try:

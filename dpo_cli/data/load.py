@@ -33,7 +33,7 @@ from dpo_cli.data.tokenize.tokenizer import tokenizer_digest
 from dpo_cli.data.tokenize.truncate import Encoded
 from dpo_cli.errors import DataError
 from dpo_cli.metrics.progress import progress
-from dpo_cli.types import DataKind, Diet, Example, TokenGroup
+from dpo_cli.types import DataKind, DataNeeds, Example, TokenGroup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 Role = Literal["train", "eval"]
 
-PAIRS = Diet()
+PAIRS = DataNeeds()
 
 
 @dataclass
@@ -58,15 +58,15 @@ class _Loaded:
     rows: list[DataRow] = field(default_factory=list)
 
 
-def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet = PAIRS) -> Data:
+def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, needs: DataNeeds = PAIRS) -> Data:
     """Read, parse, tokenise and split all sources of a recipe; tokenising shows its progress.
 
-    Training rows become what the method eats. Held-out pairs stay pairs, whatever the method: all are measured by the same figures.
+    Training rows become what the method trains on. Held-out pairs stay pairs, whatever the method: all are measured by the same figures.
 
     Args:
         data: the recipe's data group.
         tokenizer: from `load_tokenizer`.
-        diet: what the method eats.
+        needs: what the method trains on.
 
     Raises:
         DataError: files, lines or rows that cannot be used, all at once; no usable rows; a leak with `fail_on_leak`.
@@ -80,14 +80,14 @@ def load_data(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet =
     ]
     loaded = [_parse(role, key, source, has_template, problems) for role, key, source in sources]
     for item, (_, key, _) in zip(loaded, sources, strict=True):
-        check_kind(item.source.path, item.kind, key, diet.kind, problems)
-        if diet.margins:
+        check_kind(item.source.path, item.kind, key, needs.kind, problems)
+        if needs.margins:
             check_margins(item.examples, problems)
     problems.raise_any()
-    _encode(loaded, data, Encoder(tokenizer, data, whole_rows=diet.whole_rows), diet.kind)
+    _encode(loaded, data, Encoder(tokenizer, data, whole_rows=needs.whole_rows), needs.kind)
     for item in loaded:
         item.report.check_usable()
-    return _as_eaten(_deal(loaded, data), diet, data.max_length)
+    return _to_training_rows(_deal(loaded, data), needs, data.max_length)
 
 
 def _parse(role: Role, key: str, source: Source, has_template: bool, problems: Problems) -> _Loaded:
@@ -145,7 +145,7 @@ def _say_why(item: _Loaded, results: Sequence[Encoded], encoder: Encoder) -> Non
 
 
 def _rows(example: Example, encoded: Encoded, source: Source, kind: DataKind) -> list[DataRow]:
-    """Give what a row of a file is trained on: itself, or the pairs of a ranking, which share prompt and keys."""
+    """Return what a row of a file is trained on: itself, or the pairs of a ranking, which share prompt and keys."""
     group, notes = encoded.group, encoded.notes
     assert group is not None, "a dropped row is trained on by nothing"
     key, ratings, rows = prompt_key(example), example.ratings, list[DataRow]()
@@ -194,28 +194,28 @@ def _deal(loaded: Sequence[_Loaded], data: DataConfig) -> Data:
     return Data(parts["train"], parts["eval"], parts["test"], report)
 
 
-def _as_eaten(dealt: Data, diet: Diet, max_length: int) -> Data:
-    """Give the rows as the method eats them, and their mismatched partners where it needs some; held-out pairs stay as they are."""
-    if diet.kind == "pairs":
+def _to_training_rows(dealt: Data, needs: DataNeeds, max_length: int) -> Data:
+    """Return the rows as the method trains on them, and their mismatched partners where it needs some; held-out pairs stay as they are."""
+    if needs.kind == "pairs":
         return dealt
     rows = [
         replace(row, group=group)
         for row in dealt.train_rows
-        for group in as_kind(row.group, diet.kind, row.ranking)
+        for group in as_kind(row.group, needs.kind, row.ranking)
     ]
-    if diet.kind == "rankings":
+    if needs.kind == "rankings":
         dealt.report.parts["train"] = len(rows)
-    if diet.last_turn:
+    if needs.last_turn:
         return _last_turns(replace(dealt, train_rows=rows))
     partners: list[TokenGroup] = []
-    if diet.mismatched:
+    if needs.mismatched:
         groups, prompts = [row.group for row in rows], [row.prompt_key for row in rows]
         partners = mismatched(groups, prompts, max_length)
     return replace(dealt, train_rows=rows, mismatched=partners)
 
 
 def _last_turns(data: Data) -> Data:
-    """Give the rows with only their last answer scored, without those that lost it to truncation; held-out pairs stay as they are.
+    """Return the rows with only their last answer scored, without those that lost it to truncation; held-out pairs stay as they are.
 
     Raises:
         DataError: no training row has its last answer.
@@ -247,7 +247,7 @@ def _audit(report: Report, rows: Sequence[DataRow], parts: dict[str, list[DataRo
 
 
 def data_digest(groups: Sequence[TokenGroup]) -> str:
-    """Give a digest of groups in their order: token ids and score masks, nothing of files or text."""
+    """Return a digest of groups in their order: token ids and score masks, nothing of files or text."""
     digest = hashlib.blake2b(digest_size=16)
     for group in groups:
         digest.update("/".join(group.keys).encode() + b"\n")

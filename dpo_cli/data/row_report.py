@@ -120,8 +120,8 @@ class SourceReport:
         if self.unused_columns:
             facts.append(f"columns not used: {', '.join(self.unused_columns)}")
         if self.lengths:
-            told = ", ".join(f"{name} {a:,} / {b:,} / {c:,}" for name, (a, b, c) in self.lengths.items())
-            facts.append(f"tokens (median / 95% / longest): {told}")
+            lengths = ", ".join(f"{name} {a:,} / {b:,} / {c:,}" for name, (a, b, c) in self.lengths.items())
+            facts.append(f"tokens (median / 95% / longest): {lengths}")
         if self.longer_wins is not None:
             facts.append(f"the longer answer is the chosen one in {self.longer_wins:.0%} of pairs")
         if self.margins:
@@ -177,23 +177,23 @@ class Report:
         return [line for source in self.sources for line in source.unwritten()]
 
     def warnings(self) -> list[str]:
-        """Say what deserves a look, in words."""
-        told = [*self.dealt, *self.advice]
+        """Return what deserves a look, in words."""
+        lines = [*self.dealt, *self.advice]
         if self.audited is not None:
-            return told + self.audited
+            return lines + self.audited
         if self.leaked:
-            told.append(f"{_count(self.leaked, 'held-out row')} share a prompt with the training rows")
+            lines.append(f"{_count(self.leaked, 'held-out row')} share a prompt with the training rows")
         if self.contradictions:
-            told.append(
+            lines.append(
                 f"{_count(self.contradictions, 'pair')} stand in the data in both orders (a > b and b > a)"
             )
         if self.last_lost:
-            told.append(
+            lines.append(
                 f"{_count(self.last_lost, 'row')} lost the last answer, the only one to score, to data.max_length: not used"
             )
         if self.repeated:
-            told.append(f"{_count(self.repeated, 'row')} repeat another word for word")
-        return told
+            lines.append(f"{_count(self.repeated, 'row')} repeat another word for word")
+        return lines
 
     def lines(self) -> list[str]:
         """Say it all in words, one fact a line; warnings are marked as such."""
@@ -202,12 +202,12 @@ class Report:
         return [*facts, f"rows: {parts}", *(f"warning: {warning}" for warning in self.warnings())]
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the report as plain values for JSON."""
+        """Return the report as plain values for JSON."""
         return asdict(self) | {"warnings": self.warnings()}
 
 
 def longer_wins(groups: Sequence[TokenGroup]) -> float:
-    """Give the accuracy of preferring the longer completion; equal lengths count half."""
+    """Return the accuracy of preferring the longer completion; equal lengths count half."""
     chosen, rejected = (np.array([group.scored[k] for group in groups]) for k in (0, 1))
     return float(wins(chosen - rejected).mean())
 

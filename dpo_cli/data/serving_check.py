@@ -47,12 +47,12 @@ class Served:
 
     def lines(self, whose: str = "") -> list[str]:
         """Say it, one fact a line."""
-        told = [f"serving prompt{whose and f' {whose}'}, {len(self.ids)} tokens: {self.text}"]
-        return told + ([f"warning: {self.warning}"] if self.warning else [])
+        lines = [f"serving prompt{whose and f' {whose}'}, {len(self.ids)} tokens: {self.text}"]
+        return lines + ([f"warning: {self.warning}"] if self.warning else [])
 
 
 def check_serving(folder: Path, tokenizer: PreTrainedTokenizerBase, groups: Sequence[TokenGroup]) -> Serving:
-    """Give what decides where answers stop.
+    """Return what decides where answers stop.
 
     Args:
         folder: the model's, its generation config already checked.
@@ -75,7 +75,7 @@ def check_serving(folder: Path, tokenizer: PreTrainedTokenizerBase, groups: Sequ
 
 
 def served(row: DataRow, encoder: Encoder) -> Served:
-    """Give what a server sends the model for a kept row's prompt, and how the prompt it is trained behind differs.
+    """Return what a server sends the model for a kept row's prompt, and how the prompt it is trained behind differs.
 
     Raises:
         ModelError: the template fails.

@@ -36,8 +36,8 @@ def as_keys(key: str) -> Speller:
 
     def spell(settings: Sequence[Setting]) -> str:
         ignored = [setting.value for setting in settings if setting.name == "ignore"]
-        told = [f"{key}.{name}={_value(name, value)}" for name, value in settings if name != "ignore"]
-        return " ".join([*told, *([f"{key}.ignore={json.dumps(ignored)}"] if ignored else [])])
+        overrides = [f"{key}.{name}={_value(name, value)}" for name, value in settings if name != "ignore"]
+        return " ".join([*overrides, *([f"{key}.ignore={json.dumps(ignored)}"] if ignored else [])])
 
     return spell
 

@@ -16,7 +16,7 @@ Part = Literal["train", "eval", "test"]
 
 
 def prompt_key(example: Example) -> str:
-    """Give a digest of the prompt: equal for rows that ask the same, whatever surrounds their text in white space.
+    """Return a digest of the prompt: equal for rows that ask the same, whatever surrounds their text in white space.
 
     A text without a prompt asks nothing, so each such text is its own.
     """
@@ -24,14 +24,14 @@ def prompt_key(example: Example) -> str:
 
 
 def pair_key(example: Example) -> str:
-    """Give a digest of prompt and completions in their order."""
+    """Return a digest of prompt and completions in their order."""
     return _digest(
         [_canonical(text) for text in (example.prompt, *example.completions)] + _label(example.label)
     )
 
 
 def swapped_key(example: Example) -> str | None:
-    """Give the `pair_key` of the opposite preference, or of the opposite label; None for a target, which has none."""
+    """Return the `pair_key` of the opposite preference, or of the opposite label; None for a target, which has none."""
     if len(example.completions) == 1 and example.label is None:
         return None
     opposite = None if example.label is None else not example.label
@@ -40,7 +40,7 @@ def swapped_key(example: Example) -> str | None:
 
 
 def part_of(key: str, eval_share: float, test_share: float, seed: int) -> Part:
-    """Give the part of a prompt; changing one share moves no prompt of the other part unless they meet."""
+    """Return the part of a prompt; changing one share moves no prompt of the other part unless they meet."""
     position = fraction(f"{seed}/{key}")
     if position < test_share:
         return "test"
@@ -61,12 +61,12 @@ def none_held_out(keys: Collection[str], split: Split) -> str:
 
 
 def copies(key: str, weight: float) -> int:
-    """Give how often a row stands in an epoch: the whole part of `weight`, and once more for that share of rows."""
+    """Return how often a row stands in an epoch: the whole part of `weight`, and once more for that share of rows."""
     return int(weight) + (fraction(f"weight/{key}") < weight % 1)
 
 
 def fraction(key: str) -> float:
-    """Give a number in [0, 1) that is uniform over keys."""
+    """Return a number in [0, 1) that is uniform over keys."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest()) / 2**48
 
 

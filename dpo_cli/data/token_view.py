@@ -34,12 +34,12 @@ class Run:
 
 
 def prompt_run(group: TokenGroup, tokenizer: PreTrainedTokenizerBase) -> Run:
-    """Give the tokens that all completions share."""
+    """Return the tokens that all completions share."""
     return _run("prompt", group.prompt, tokenizer)
 
 
 def completion_runs(group: TokenGroup, k: int, tokenizer: PreTrainedTokenizerBase) -> list[Run]:
-    """Give completion `k` as runs of scored tokens and of context between them."""
+    """Return completion `k` as runs of scored tokens and of context between them."""
     ids, mask = group.completions[k], group.masks[k]
     cuts = np.flatnonzero(mask[1:] != mask[:-1]) + 1
     parts = zip(np.split(ids, cuts), np.split(mask, cuts), strict=True)
@@ -47,7 +47,7 @@ def completion_runs(group: TokenGroup, k: int, tokenizer: PreTrainedTokenizerBas
 
 
 def escaped(text: str) -> str:
-    r"""Give text with everything that is not printable (line ends, ESC, direction marks) spelled as `\n`, `\x1b`, ..."""
+    r"""Return text with everything that is not printable (line ends, ESC, direction marks) spelled as `\n`, `\x1b`, ..."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

@@ -90,7 +90,7 @@ def storage_of(recipe: Recipe, runtime: Runtime, start: Start) -> Storage:
 
 
 def advice(recipe: Recipe, start: Start) -> list[str]:
-    """Say where the learning rate looks like one for the other way of training."""
+    """Return where the learning rate looks like one for the other way of training."""
     lr, is_adapted = recipe.optim.lr, recipe.model.adapter is not None or start.adapter is not None
     if is_adapted and lr <= FULL_LR:
         return [

@@ -112,7 +112,7 @@ def cause(folder: Path, error: BaseException) -> DistributedError | None:
     if not is_lost(error) and not isinstance(error, Stopped):
         return None
     said = sorted(folder.glob(WORDS.format("*")))
-    fix = "mend that, then the same command goes on"
+    fix = "fix that, then run the same command again"
     problems = [
         Problem(path.stem.replace("-", " "), f"ended the run: {path.read_text()}", fix) for path in said
     ]

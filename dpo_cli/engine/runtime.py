@@ -81,7 +81,7 @@ class Runtime:
             yield
 
     def clip(self, module: nn.Module, max_norm: float) -> Tensor:
-        """Scale gradients down to a norm of at most `max_norm`; give the norm before, (), without a host sync."""
+        """Scale gradients down to a norm of at most `max_norm`; return the norm before, (), without a host sync."""
         gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
         if any(gradient.dtype != torch.float32 for gradient in gradients):
             # Gradients in bf16 would have a norm with 8 significant bits.

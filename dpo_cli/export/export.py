@@ -56,7 +56,7 @@ class Exported:
     """Why there is none."""
 
     def lines(self) -> list[str]:
-        """Say what was written and checked."""
+        """Return what was written and checked."""
         parity = (
             f"{self.n_ids} token ids of a chat, the same as in training" if self.n_ids else "no chat template"
         )
@@ -123,7 +123,7 @@ def export(name: str, target: Target, out: Path, dtype: str) -> Exported:
 
 
 def _given(data: Data) -> list[str]:
-    """Say what training rendered prompts with that no server knows of itself."""
+    """Return what training rendered prompts with that no server knows of itself."""
     lines = []
     if data.chat_template_kwargs:
         lines.append(f"the template was given {json.dumps(data.chat_template_kwargs)} in training")
@@ -163,7 +163,7 @@ def _logits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> torch
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Give the ids of the chat as a server sends it; none without a template."""
+    """Return the ids of the chat as a server sends it; none without a template."""
     if not tokenizer.chat_template:
         return []
     rendered: Any = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, return_dict=True)
@@ -221,7 +221,7 @@ def _gguf_difference(
 
 
 def _command(target: Target, out: Path, dtype: str, is_reward: bool) -> str:
-    """Give the command line that takes the folder on; those programs are not installed with this one."""
+    """Return the command line that takes the folder on; those programs are not installed with this one."""
     kind = "float32" if dtype == "fp32" else "bfloat16"
     commands: dict[Target, str] = {
         "merged": "",

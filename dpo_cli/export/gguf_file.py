@@ -30,7 +30,7 @@ _SPLITS = {_WORDS % "{1,3}": "llama-bpe", _WORDS % "": "qwen2"}
 
 
 def unwritable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Say why a model cannot be written here; None where it can."""
+    """Return why a model cannot be written here; None where it can."""
     if not is_installed("gguf"):
         return "the gguf package is missing (pip install 'dpo-cli[gguf]')"
     if type(model).__name__ not in ARCHITECTURES:

@@ -25,7 +25,7 @@ def check_token(repository: str) -> None:
 
 
 def push(folder: Path, repository: str, public: bool) -> str:
-    """Upload a folder's files in one commit, into a repository that is made where there is none; give the commit's address.
+    """Upload a folder's files in one commit, into a repository that is made where there is none; return the commit's address.
 
     Args:
         folder: what `dpo export` wrote.

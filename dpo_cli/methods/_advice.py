@@ -63,7 +63,7 @@ class Advice:
 
 
 def advise(rows: Rows, config: Any, need: Need | None = None, free: int = 0) -> list[Advice]:
-    """Say which methods fit, the first the best, in at most `MOST_LINES` lines.
+    """Return which methods fit, the first the best, in at most `MOST_LINES` lines.
 
     Args:
         rows: what there is to train on.
@@ -151,10 +151,10 @@ def _pairs_and_labels(rows: Rows) -> list[Advice]:
     if rows.pairs >= rows.labelled:
         return [
             Advice("dpo", True, f"{counts}: a comparison says more than a label. {stages}"),
-            Advice("kto", True, "eats both at once and forgets which answers of a pair belong together"),
+            Advice("kto", True, "trains on both at once and forgets which answers of a pair belong together"),
         ]
     return [
-        Advice("kto", True, f"{counts}: most of what is known is in labels, and it eats both"),
+        Advice("kto", True, f"{counts}: most of what is known is in labels, and it trains on both"),
         Advice("dpo", True, f"in two stages: {stages}"),
     ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dpo_cli.errors import Problem
-from dpo_cli.types import DataKind, Diet, LogProbs, LossOutput, TokenGroup, Unit, Want
+from dpo_cli.types import DataKind, DataNeeds, LogProbs, LossOutput, TokenGroup, Unit, Want
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ TIE_NATS = {"fp32": 1e-3, "bf16": 5e-2}
 
 @dataclass(frozen=True)
 class Method:
-    """A declaration: what the method eats and a pure loss over log-probs."""
+    """A declaration: what the method trains on and a pure loss over log-probs."""
 
     config: type
     """Dataclass of the method's knobs, each with a docstring; its `name` field is the method's name."""
@@ -61,10 +61,10 @@ class Method:
     trains_head: bool = False
     """Whether it trains a scalar head on each row's last token in place of the language model's: a reward model. `policy.total` is its score."""
 
-    def diet(self, config: Any) -> Diet:
-        """Return what the method eats with these knobs."""
+    def needs(self, config: Any) -> DataNeeds:
+        """Return what the method trains on with these knobs."""
         asked = (self.mismatched(config), self.last_turn(config), self.trains_head, self.margins(config))
-        return Diet(self.data, *asked)
+        return DataNeeds(self.data, *asked)
 
 
 class StepContext(Protocol):
@@ -98,7 +98,7 @@ def wins(differences: Values, is_tie: Values | None = None) -> Values:
 
 
 def ties(margins: Tensor, policy: LogProbs, reference: LogProbs | None, tie_nats: float) -> Tensor:
-    """Tell which pairs are ties, (B,) bool: equal rewards or, with a reference, log-ratios that differ by arithmetic alone.
+    """Return which pairs are ties, (B,) bool: equal rewards or, with a reference, log-ratios that differ by arithmetic alone.
 
     Args:
         margins: reward of chosen minus rejected, (B,).

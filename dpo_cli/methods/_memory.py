@@ -27,8 +27,8 @@ class Size:
 
     def __str__(self) -> str:
         in_billions = self.parameters > 999e6
-        told = f"{self.parameters / 1e9:.3g}B" if in_billions else f"{self.parameters / 1e6:.3g}M"
-        return told if self.is_exact else f"~{told}"
+        text = f"{self.parameters / 1e9:.3g}B" if in_billions else f"{self.parameters / 1e6:.3g}M"
+        return text if self.is_exact else f"~{text}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Need:
         return (1, fitting[0]) if fitting else (math.ceil(self.with_room / (CARDS[-1] * 2**30)), CARDS[-1])
 
     def as_dict(self) -> dict[str, int | bool | str]:
-        """Give the need as plain values for JSON."""
+        """Return the need as plain values for JSON."""
         number, card = self.devices
         return {
             "parameters": self.size.parameters,

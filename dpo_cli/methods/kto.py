@@ -102,7 +102,7 @@ def kto_reward(policy: LogProbs, reference: LogProbs | None, config: KTOConfig) 
 
 
 def kto_advice(config: KTOConfig, groups: Sequence[TokenGroup]) -> list[str]:
-    """Say where the class weights leave the paper's range for these data (eq. 8: w_D n_D / (w_U n_U) in [1, 4/3])."""
+    """Return where the class weights leave the paper's range for these data (eq. 8: w_D n_D / (w_U n_U) in [1, 4/3])."""
     n_wanted = sum(bool(group.label) for group in groups)
     n_unwanted = len(groups) - n_wanted
     if not n_wanted or not n_unwanted:

@@ -64,7 +64,7 @@ def reward_loss(policy: LogProbs, reference: LogProbs | None, config: RewardConf
 
 
 def form(config: RewardConfig) -> str:
-    """Say where the score is read, what it is drawn to and by how far."""
+    """Return where the score is read, what it is drawn to and by how far."""
     margin = f" less a margin ({config.margin_scale:g} times the data's)" if config.use_margin else ""
     centered = f", centered by {config.centering:g}" if config.centering else ", of any mean"
     return f"reward: a scalar head on each row's last token, Bradley-Terry on differences of scores{margin}{centered}"
@@ -79,7 +79,7 @@ def problems(config: RewardConfig) -> list[Problem]:
 
 
 def advice(config: RewardConfig, groups: Sequence[TokenGroup]) -> list[str]:
-    """Say how large the margins are, or that the data have some that are not used."""
+    """Return how large the margins are, or that the data have some that are not used."""
     stated = [group.margin for group in groups if group.margin is not None]
     if not stated:
         return []

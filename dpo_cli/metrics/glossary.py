@@ -36,7 +36,7 @@ def metrics() -> dict[str, Metric]:
 
 
 def explain(name: str) -> str | None:
-    """Say what a logged name means, with or without its `train/` or `eval/`; of a group (`rewards`) all names; None where there is none such."""
+    """Return what a logged name means, with or without its `train/` or `eval/`; of a group (`rewards`) all names; None where there is none such."""
     part, bare = _split(name)
     if bare in metrics():
         return _described(name, metrics()[bare], PARTS.get(part, ""))

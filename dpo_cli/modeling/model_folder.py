@@ -64,7 +64,7 @@ def check_generation_config(folder: Path) -> None:
         except (OSError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise ModelError.of(
-                str(folder / "generation_config.json"), reason, "mend the file: it is saved with the model"
+                str(folder / "generation_config.json"), reason, "fix the file: it is saved with the model"
             ) from None
 
 

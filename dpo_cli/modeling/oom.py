@@ -17,7 +17,7 @@ _CPU_ALLOCATOR = "can't allocate memory"
 
 @contextmanager
 def naming_rows(groups: Sequence[TokenGroup], fix: str = "") -> Iterator[None]:
-    """Tell which rows were computed where memory runs out in the block.
+    """Return which rows were computed where memory runs out in the block.
 
     Args:
         groups: the rows.

@@ -27,7 +27,7 @@ _CPU_ROOM = 0.6
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """Give `fp32` or `bf16`; `auto` takes bf16 where the hardware multiplies it: CUDA from Ampere on, CPUs with avx512_bf16 or amx."""
+    """Return `fp32` or `bf16`; `auto` takes bf16 where the hardware multiplies it: CUDA from Ampere on, CPUs with avx512_bf16 or amx."""
     if wanted != "auto":
         return wanted
     return "bf16" if has_bf16(device) else "fp32"
@@ -69,7 +69,7 @@ def cuda_problems(recipe: Recipe) -> list[Problem]:
 
 
 def _device_here() -> torch.device:
-    """Give the device that a run takes here: the accelerator, unless accelerate is told to stay on the CPU."""
+    """Return the device that a run takes here: the accelerator, unless ACCELERATE_USE_CPU says to stay on the CPU."""
     cpu = torch.device("cpu")
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "t", "yes", "y", "on"):
         return cpu
@@ -77,7 +77,7 @@ def _device_here() -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Say whether the device multiplies bf16 in hardware."""
+    """Return whether the device multiplies bf16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = torch.cpu.get_capabilities()
@@ -169,7 +169,7 @@ def _fitting_tokens(
 
 
 def free_bytes(device: torch.device) -> int:
-    """Give the bytes of memory that are free where the device computes: its own, or the machine's."""
+    """Return the bytes of memory that are free where the device computes: its own, or the machine's."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return free_ram()

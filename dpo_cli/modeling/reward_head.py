@@ -50,7 +50,7 @@ def take_padding(
     controls: Collection[int],
     ends: Collection[int],
 ) -> None:
-    """Give model and tokenizer a pad token that no row ends with.
+    """Return model and tokenizer a pad token that no row ends with.
 
     transformers reads the score at the rightmost token that is not the pad token, so a pad token that ends rows (many tokenizers pad
     with their end token) would move it. Without another control token both have none, and rows are scored one at a time.

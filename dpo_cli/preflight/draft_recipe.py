@@ -50,7 +50,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """Give what there is here: the first GPU, or the CPU."""
+    """Return what there is here: the first GPU, or the CPU."""
     has_gpu = torch.cuda.is_available()
     precision = choose_precision("auto", torch.device("cuda" if has_gpu else "cpu"))
     if has_gpu:
@@ -62,7 +62,7 @@ def this_machine() -> Machine:
 
 
 def method_for(kinds: Collection[DataKind]) -> str:
-    """Give the method that eats all of these kinds of rows.
+    """Return the method that trains on all of these kinds of rows.
 
     Raises:
         DataError: none does.
@@ -115,7 +115,7 @@ class Plan:
         return self.needed_gib < ROOM * self.machine.memory_gib
 
     def warnings(self) -> list[str]:
-        """Say what stands in the way, in words."""
+        """Return what stands in the way, in words."""
         lines = []
         if not self.fits:
             have = f"{self.machine.name} has {self.machine.memory_gib:.0f}"
@@ -130,7 +130,7 @@ class Plan:
 
 
 def draft(plan: Plan, folder: Path) -> str:
-    """Give the text of a recipe that lies in `folder`."""
+    """Return the text of a recipe that lies in `folder`."""
     machine, rows = plan.machine, plan.n_rows
     batch = 16 if rows < 2000 or not machine.has_gpu else 32 if rows < 20_000 else 64
     share = min(0.2, max(0.002, round(HELD_OUT_ROWS / rows, 3)))
@@ -198,7 +198,7 @@ _WHY_METHOD = {
 
 
 def _why_method(plan: Plan) -> str:
-    """Say what the method is for, and which other one takes rankings whole."""
+    """Return what the method is for, and which other one takes rankings whole."""
     is_ranking = plan.method == "dpo" and plan.n_examples > plan.n_rows
     return _WHY_METHOD[plan.method] + ("; plackett_luce takes each ranking whole" if is_ranking else "")
 
@@ -226,7 +226,7 @@ def _source(found: Inferred, folder: Path) -> list[str]:
 
 
 def _max_length(plan: Plan) -> tuple[int, str]:
-    """Give a length that hardly any row exceeds, and why."""
+    """Return a length that hardly any row exceeds, and why."""
     lengths = [len(group.prompt) + max(map(len, group.completions)) for group in plan.groups]
     wanted = int(np.quantile(lengths, 0.99))
     limit = min(plan.size.positions, 4096 if plan.machine.has_gpu else 1024)
@@ -240,7 +240,7 @@ def _max_length(plan: Plan) -> tuple[int, str]:
 
 
 def _lr(plan: Plan) -> float:
-    """Give a peak learning rate for all weights: small models take, and need, larger ones."""
+    """Return a peak learning rate for all weights: small models take, and need, larger ones."""
     sizes = (5e8, 2e9, 5e9, math.inf)
     rates = (2e-5, 1e-5, 1e-5, 5e-6) if plan.method == "sft" else (1e-5, 5e-6, 1e-6, 5e-7)
     return next(rate for size, rate in zip(sizes, rates, strict=True) if plan.size.weights < size)
@@ -251,7 +251,7 @@ def _millions(n: int) -> str:
 
 
 def _commented(line: str, comment: str) -> str:
-    """Give the line with a comment, which nothing that files hold can end."""
+    """Return the line with a comment, which nothing that files hold can end."""
     return f"{line} # {_one_line(comment)}"
 
 

@@ -33,7 +33,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     # Tokenised rows are normally kept; a dry run leaves nothing behind.
     with tempfile.TemporaryDirectory() as scratch:
         config = replace(recipe.data, cache=scratch)
-        data = load_data(config, tokenizer, method.diet(recipe.method))
+        data = load_data(config, tokenizer, method.needs(recipe.method))
     n_steps = total_steps(
         len(data.train), recipe.train.batch_size, recipe.train.epochs, recipe.train.max_steps
     )

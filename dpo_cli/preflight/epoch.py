@@ -62,7 +62,7 @@ def epoch_of(recipe: Recipe) -> Epoch:
     split = replace(recipe.data.split, eval=0.0) if recipe.data.eval else recipe.data.split
     with tempfile.TemporaryDirectory() as scratch:
         sampled = replace(recipe.data, train=sources, eval=[], split=split, drop=None, cache=scratch)
-        rows = load_data(sampled, tokenizer, method.diet(recipe.method)).train_rows
+        rows = load_data(sampled, tokenizer, method.needs(recipe.method)).train_rows
     every, taken = _counts(recipe.data.train), _counts(sources)
     is_packed = recipe.model.attention != "padded"
     return _summed(rows, {path: every[path] / taken[path] for path in taken}, is_packed)

@@ -99,7 +99,7 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def explain(key: str) -> str:
-    """Say what a key means, what it may be and its default; for a group, what its keys mean.
+    """Return what a key means, what it may be and its default; for a group, what its keys mean.
 
     Raises:
         RecipeError: no such key.

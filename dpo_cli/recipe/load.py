@@ -42,7 +42,7 @@ def load(
     Args:
         recipe: the path or name.
         overrides: what the command line sets.
-        here: what else forbids it, each placed at a dotted key: this machine, this command. Told with the recipe's own contradictions.
+        here: what else forbids it, each placed at a dotted key: this machine, this command. Reported with the recipe's own contradictions.
 
     Raises:
         RecipeError: everything that is wrong with it, with the file and line of each.

@@ -48,7 +48,7 @@ def load_settings() -> Settings:
     except FileNotFoundError:
         return Settings()
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError.of(str(path), f"cannot be read: {error}", "mend or remove it") from None
+        raise RecipeError.of(str(path), f"cannot be read: {error}", "fix or remove it") from None
     tree = parse(text, lambda line: f"{path}:{line}", path.parent)
     values = {} if tree.values is None else tree.values
     if not isinstance(values, dict):

@@ -78,13 +78,13 @@ def _namespace(folder: Path) -> Namespace:
 
 
 def verify(found: Namespace) -> tuple[int, list[Path]]:
-    """Read everything in a namespace; give the completions that are whole, and the segments set aside."""
+    """Read everything in a namespace; return the completions that are whole, and the segments set aside."""
     store = Store(found.folder.parents[1], found.folder.name, found.about)
     return len(store.read()), store.damaged
 
 
 def clean(root: Path, unused_days: float | None, chosen: list[str], dry: bool) -> list[tuple[Path, int]]:
-    """Remove what is of no use; give what went and its bytes.
+    """Remove what is of no use; return what went and its bytes.
 
     Always: segments that were set aside, and what writers that were killed over a day ago left behind.
 

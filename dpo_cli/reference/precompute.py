@@ -56,7 +56,7 @@ class Precomputed:
         }
 
     def lines(self) -> list[str]:
-        """Say what was done, what the reference thinks, and what it saves."""
+        """Return what was done, what the reference thinks, and what it saves."""
         filled = self.prepared.filled
         saved = f"{self.weights_gib:.2f} GiB of weights beside the policy's"
         if filled.scored:
@@ -101,7 +101,7 @@ def open_session(loaded: Loaded) -> Iterator[Session]:
     try:
         start = policy_start(recipe, weights=True)
         tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
-        data = load_data(recipe.data, tokenizer, methods.get(recipe.method.name).diet(recipe.method))
+        data = load_data(recipe.data, tokenizer, methods.get(recipe.method.name).needs(recipe.method))
         model = load_reference(recipe, runtime, start, data.train, tokenizer)
         yield Session(recipe, runtime, data, model)
     finally:

@@ -64,7 +64,7 @@ class Prepared:
     """None where nothing was reused, or the run had pinned all its values before."""
 
     def lines(self) -> list[str]:
-        """Say where the values came from."""
+        """Return where the values came from."""
         others = f", {self.filled.arrived:,} by other processes" if self.filled.arrived else ""
         lost = f", {self.set_aside:,} in damaged segments" if self.set_aside else ""
         summary = f"{LABEL}: {self.reused:,} found{lost}, {self.filled.scored:,} scored{others}; {self.store}"

@@ -24,7 +24,7 @@ _SCHEMA = pa.schema([("key", pa.string()), ("sum_logp", pa.float64()), ("n_token
 
 
 def write_segment(folder: Path, values: Values) -> Path:
-    """Commit values as one segment of a folder; give its path.
+    """Commit values as one segment of a folder; return its path.
 
     Raises:
         OSError: the disk is full or cannot be written; nothing is left behind.

@@ -100,7 +100,7 @@ class Store:
         return values
 
     def write(self, values: Values) -> Path:
-        """Commit values as one new segment; give its path.
+        """Commit values as one new segment; return its path.
 
         Raises:
             StorageError: the disk is full or cannot be written; earlier segments are untouched.

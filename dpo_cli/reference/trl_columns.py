@@ -32,7 +32,7 @@ def check_pairs(loaded: Loaded) -> None:
     """Check that the recipe's rows are pairs, which the two columns are made for.
 
     Raises:
-        RecipeError: its method eats something else.
+        RecipeError: its method trains on something else.
     """
     name = loaded.recipe.method.name
     if methods.get(name).data != "pairs":
@@ -87,7 +87,7 @@ def only(loaded: Loaded, file: str) -> Loaded:
 
 
 def take_in(session: Session) -> tuple[int, Spot, Store]:
-    """Import the log-probs that stand beside the session's rows; give the completions taken, the check and the store.
+    """Import the log-probs that stand beside the session's rows; return the completions taken, the check and the store.
 
     A few are scored again before any is taken. In the store they lie apart, and each run checks them first.
 

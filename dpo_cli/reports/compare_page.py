@@ -21,7 +21,7 @@ MOST_LETTERS = 300
 
 
 def publish(found: Comparison, folder: Path) -> tuple[list[str], str]:
-    """Write the files of a comparison; give their names, and in a line what is missing for those that are not there.
+    """Write the files of a comparison; return their names, and in a line what is missing for those that are not there.
 
     Raises:
         StorageError: one cannot be written.

@@ -72,7 +72,7 @@ def _against(found: Comparison, name: str) -> str:
 
 
 def verdicts(found: Comparison) -> list[str]:
-    """Say which can be separated on these rows, recipes first, then models: of many pairs of models that cannot be, one line."""
+    """Return which can be separated on these rows, recipes first, then models: of many pairs of models that cannot be, one line."""
     recipes = [f"recipes  {_verdict(pair, found, len(found.recipe_pairs))}" for pair in found.recipe_pairs]
     alike = [pair for pair in found.pairs if not pair.separable and pair.p_adjusted is not None]
     folded = alike if len(alike) > MOST_ALIKE else []

@@ -72,7 +72,7 @@ class _Point:
 
 
 def no_margin(method: Method, config: Any) -> str:
-    """Say why there is no margin to look over; empty where there is one."""
+    """Return why there is no margin to look over; empty where there is one."""
     name = config.name
     if method.data != "pairs":
         return f"{name} {NO_PAIRS[method.data]}: its loss has no margin between two"

@@ -43,7 +43,7 @@ _TONES = {"finished": "good", "failed": "bad", "stopped": "warn"}
 
 
 def write_report(run: Path) -> Path:
-    """Write the page of a run, whatever became of it; give its path.
+    """Write the page of a run, whatever became of it; return its path.
 
     Raises:
         StorageError: no run there, or the page cannot be written.

@@ -67,7 +67,7 @@ def _said(text: Any) -> str:
 
 
 def samples_note(found: Any) -> str:
-    """Say how many samples the page leaves out."""
+    """Return how many samples the page leaves out."""
     more = len(found) - MOST_SAMPLES if isinstance(found, list) else 0
     return f"{more:,} more in {SAMPLES}" if more > 0 else ""
 

@@ -73,7 +73,7 @@ def estimated_bytes(model: nn.Module) -> int:
 def save_checkpoint(
     folder: Path, step: int, snapshot: Snapshot, state: Mapping[str, Any], keep_last: int
 ) -> Path:
-    """Write a checkpoint, then delete the oldest beyond `keep_last`; give its path.
+    """Write a checkpoint, then delete the oldest beyond `keep_last`; return its path.
 
     Raises:
         StorageError: the disk is full or cannot be written; the earlier checkpoints are untouched.
@@ -225,7 +225,7 @@ def _step_of(path: Path) -> int:
 
 
 def _damage(path: Path) -> str | None:
-    """Say what is wrong with a checkpoint; None where every digest is right."""
+    """Return what is wrong with a checkpoint; None where every digest is right."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         if manifest.pop("seal") != _seal(manifest):

@@ -52,7 +52,7 @@ class Subject:
 
     @property
     def left_out(self) -> str:
-        """Say what a missing reference leaves out; empty where nothing is missing."""
+        """Return what a missing reference leaves out; empty where nothing is missing."""
         if self.is_compared or not methods.get(self.recipe.method.name).needs_reference:
             return ""
         return (

@@ -69,7 +69,7 @@ def pinned(parts: Parts) -> dict[str, dict[str, Tensor]]:
 
 
 def restore(run: Run, parts: Parts, checkpoint: Checkpoint) -> list[str]:
-    """Put a run where its checkpoint was taken; give what the user should know, a line each.
+    """Put a run where its checkpoint was taken; return what the user should know, a line each.
 
     Raises:
         RecipeError: data or recipe are not those of the checkpoint, or fewer steps are asked for than are done.
@@ -103,7 +103,7 @@ def restore(run: Run, parts: Parts, checkpoint: Checkpoint) -> list[str]:
 
 
 def _restore_meter(run: Run, state: dict[str, Any]) -> None:
-    """Give each rank its open sums; where the number of ranks changed, the main one takes them all."""
+    """Return each rank its open sums; where the number of ranks changed, the main one takes them all."""
     meters: list[dict[str, dict[str, Any]]] = state["meter"]
     if len(meters) == run.runtime.world:
         run.meter.load_state(meters[run.runtime.rank], run.runtime.device)
@@ -147,7 +147,7 @@ def _check_same(parts: Parts, run: Run, checkpoint: Checkpoint) -> None:
 
 
 def _schedule_note(run: Run, state: dict[str, Any]) -> list[str]:
-    """Say what another number of steps does to the learning rate, which is a function of step and total."""
+    """Return what another number of steps does to the learning rate, which is a function of step and total."""
     old, new, optim = state.get("total_steps", run.total_steps), run.total_steps, run.recipe.optim
     if old == new:
         return []

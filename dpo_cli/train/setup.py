@@ -100,7 +100,7 @@ def build(recipe: Recipe, runtime: Runtime, run_dir: Path, chosen: Mapping[str, 
     start = policy_start(recipe, weights=True)
     tokenizer = load_tokenizer(replace(recipe.model, name=str(start.tokenizer)))
     method = methods.get(recipe.method.name)
-    data = load_data(recipe.data, tokenizer, method.diet(recipe.method))
+    data = load_data(recipe.data, tokenizer, method.needs(recipe.method))
     data.report.advice = check_limits(start.base, len(tokenizer), [*data.train, *data.eval])
     agree(runtime, {"digest of the encoded rows": data_digest([*data.train, *data.eval])})
     if runtime.is_main:

@@ -35,7 +35,7 @@ def check_start(
     precision: str,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> str:
-    """Score a few groups, without dropout, and compare with the reference's values; give a line for the user.
+    """Score a few groups, without dropout, and compare with the reference's values; return a line for the user.
 
     Raises:
         StorageError: the policy is not the reference: another model, another template, a poisoned value.

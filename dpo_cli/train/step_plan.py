@@ -13,18 +13,18 @@ _MASK = (1 << 64) - 1
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Give the optimizer steps of one pass over n examples; the last one may be smaller."""
+    """Return the optimizer steps of one pass over n examples; the last one may be smaller."""
     return math.ceil(n / batch_size)
 
 
 def total_steps(n: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
-    """Give the optimizer steps of a run: `epochs` passes, or fewer where `max_steps` says so."""
+    """Return the optimizer steps of a run: `epochs` passes, or fewer where `max_steps` says so."""
     steps = math.ceil(round(epochs * steps_per_epoch(n, batch_size), 9))
     return steps if max_steps is None else min(steps, max_steps)
 
 
 def examples_of_step(step: int, n: int, batch_size: int, seed: int) -> list[int]:
-    """Give the examples of a step (from 0), each exactly once an epoch.
+    """Return the examples of a step (from 0), each exactly once an epoch.
 
     Depends on nothing else: not on the world size, the workers, or what ran before.
     """
@@ -72,7 +72,7 @@ def _fill(
 
 @lru_cache(maxsize=4)
 def _order(epoch: int, n: int, seed: int) -> np.ndarray:
-    """Give an epoch's order, (n,) int64: example numbers sorted by a hash, which no library's release can change."""
+    """Return an epoch's order, (n,) int64: example numbers sorted by a hash, which no library's release can change."""
     key = _mix(np.uint64((seed * 0x9E3779B97F4A7C15 + epoch * 0xD1B54A32D192ED03 + 1) & _MASK))
     return np.argsort(_mix(np.arange(n, dtype=np.uint64) ^ key), kind="stable")
 

@@ -17,7 +17,7 @@ from dpo_cli.data.tokenize.template import keeps_control_text
 from dpo_cli.data.tokenize.truncate import Encoded
 from dpo_cli.recipe.schema import Data as DataConfig
 from dpo_cli.recipe.schema import Source, Split
-from dpo_cli.types import Diet, Example
+from dpo_cli.types import DataNeeds, Example
 from tests.fakes import byte_tokenizer, write_jsonl
 
 needs_control_text = pytest.mark.skipif(
@@ -55,14 +55,14 @@ def load_rows(
     *,
     tokenizer: Any = None,
     source: dict[str, Any] | None = None,
-    diet: Diet = PAIRS,
+    needs: DataNeeds = PAIRS,
     **fields: Any,
 ) -> Data:
     """Write rows as a file and load them with all of `data`'s machinery; nothing is held out unless `split` says so."""
     path = write_jsonl(folder / "train.jsonl", rows)
     defaults = {"cache": str(folder / "cache"), "split": Split(eval=0.0)}
     data = config(train=[Source(path=str(path), **(source or {}))], **{**defaults, **fields})
-    return load_data(data, tokenizer or byte_tokenizer(), diet)
+    return load_data(data, tokenizer or byte_tokenizer(), needs)
 
 
 def chat(prompt: Any, *completions: Any, **fields: Any) -> Example:

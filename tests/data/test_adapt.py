@@ -1,4 +1,4 @@
-"""What a method eats, made from what a file holds."""
+"""What a method trains on, made from what a file holds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpo_cli.data.adapt import as_kind, count_rows, eaten, mismatched
+from dpo_cli.data.adapt import as_kind, count_rows, data_of, mismatched
 from dpo_cli.data.dataset import Data
 from dpo_cli.data.load import load_data
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.schema import Source, Split
-from dpo_cli.types import DataKind, Diet, TokenGroup
+from dpo_cli.types import DataKind, DataNeeds, TokenGroup
 from tests.data.build import config
 from tests.fakes import byte_tokenizer, pair_rows, write_jsonl
 
@@ -27,12 +27,12 @@ TARGETS = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in PAI
 
 
 def load(
-    folder: Path, rows: list[dict[str, object]], kind: DataKind | Diet, share: float = 0.0, **fields: Any
+    folder: Path, rows: list[dict[str, object]], kind: DataKind | DataNeeds, share: float = 0.0, **fields: Any
 ) -> Data:
     path = write_jsonl(folder / "rows.jsonl", rows)
     fields = {"cache": str(folder / "cache"), "split": Split(eval=share), **fields}
-    diet = kind if isinstance(kind, Diet) else Diet(kind)
-    return load_data(config(train=[Source(path=str(path))], **fields), byte_tokenizer(), diet)
+    needs = kind if isinstance(kind, DataNeeds) else DataNeeds(kind)
+    return load_data(config(train=[Source(path=str(path))], **fields), byte_tokenizer(), needs)
 
 
 def test_pairs_feed_labelled_and_targets_with_the_same_keys(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_labelled_rows_are_what_pairs_become(tmp_path: Path) -> None:
 
 
 def test_mismatched_completions_come_only_where_they_are_asked_for(tmp_path: Path) -> None:
-    without, beside = (load(tmp_path, PAIRS, Diet("labelled", mismatched=m)) for m in (False, True))
+    without, beside = (load(tmp_path, PAIRS, DataNeeds("labelled", mismatched=m)) for m in (False, True))
 
     assert without.mismatched == []
     assert len(beside.mismatched) == len(beside.train) == len(without.train) == 48
@@ -99,7 +99,7 @@ def conversation(*turns: tuple[str, str]) -> dict[str, object]:
 
 TURNS = (("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "second"))
 TALK = conversation(*TURNS)
-LAST = Diet("targets", last_turn=True)
+LAST = DataNeeds("targets", last_turn=True)
 
 
 def scored_text(group: TokenGroup) -> str:
@@ -167,7 +167,7 @@ def test_held_out_conversations_are_measured_as_they_are_trained_and_pairs_as_ev
         }
         for i in range(40)
     ]
-    last, every = (load(tmp_path / "pairs", pairs, diet, share=0.4) for diet in (LAST, "targets"))
+    last, every = (load(tmp_path / "pairs", pairs, needs, share=0.4) for needs in (LAST, "targets"))
 
     assert data.eval
     assert {scored_text(g) for g in [*data.train, *data.eval]} == {"second<|im_end|>"}
@@ -190,7 +190,7 @@ def test_labels_are_not_guessed_at(tmp_path: Path, label: object) -> None:
     )
 
     with pytest.raises(DataError, match=r"rows\.jsonl:5: .*label"):
-        load_data(data, byte_tokenizer(), Diet("labelled"))
+        load_data(data, byte_tokenizer(), DataNeeds("labelled"))
 
 
 def group(prompt: list[int], ids: list[int]) -> TokenGroup:
@@ -248,7 +248,7 @@ def test_rows_are_counted_by_what_the_data_say_whatever_the_method_takes(tmp_pat
         cache=str(tmp_path / "cache"),
         split=Split(eval=0.0),
     )
-    rows = count_rows(load_data(data, byte_tokenizer(), Diet("labelled")).train_rows)
+    rows = count_rows(load_data(data, byte_tokenizer(), DataNeeds("labelled")).train_rows)
 
     assert (rows.pairs, rows.wanted, rows.unwanted, rows.targets) == (24, 3, 4, 0)
     assert rows.prompts_with_both == 3
@@ -262,7 +262,7 @@ def test_targets_are_counted_and_answers_measured_by_their_scored_tokens(tmp_pat
 
 
 def test_what_a_method_takes_is_said_in_words() -> None:
-    assert [eaten(kind) for kind in ("pairs", "labelled", "targets")] == [
+    assert [data_of(kind) for kind in ("pairs", "labelled", "targets")] == [
         "pairs",
         "labelled or pairs",
         "answers or pairs",

@@ -12,7 +12,7 @@ from dpo_cli.data.detect.label_words import guess_labels, guess_winner
 from dpo_cli.data.row_notes import Reason
 from dpo_cli.errors import DataError, RecipeError
 from dpo_cli.recipe.schema import Split
-from dpo_cli.types import DataKind, Diet
+from dpo_cli.types import DataKind, DataNeeds
 from tests.data.build import load_rows, parse, turns
 from tests.fakes import pair_rows
 
@@ -218,7 +218,7 @@ def test_a_ranking_is_tokenised_once_and_its_pairs_share_prompt_and_keys(tmp_pat
 def test_a_method_of_rankings_trains_on_each_once_and_is_measured_on_their_pairs(tmp_path):
     rows = [{**RANKING, "prompt": f"q{i}"} for i in range(40)]
     rows += [{**RANKING, "prompt": f"r{i}", "completions": ["a", "b"]} for i in range(3)]
-    data = load_rows(tmp_path, rows, source=RANKED, diet=Diet("rankings"), split=Split(eval=0.3))
+    data = load_rows(tmp_path, rows, source=RANKED, needs=DataNeeds("rankings"), split=Split(eval=0.3))
     assert sorted({len(group.completions) for group in data.train}) == [2, 4]
     assert {len(group.completions) for group in data.eval} == {2}
     held_out = {row.prompt_key for row in data.eval_rows}
@@ -228,11 +228,11 @@ def test_a_method_of_rankings_trains_on_each_once_and_is_measured_on_their_pairs
 
 def test_completions_without_a_place_of_their_own_leave_the_ranking(tmp_path):
     row = {"prompt": "p", "completions": ["1", "2", "two", "2", "4"], "ratings": [1, 2, 2, 2, 4]}
-    (group,) = load_rows(tmp_path, [row], diet=Diet("rankings")).train
+    (group,) = load_rows(tmp_path, [row], needs=DataNeeds("rankings")).train
     pairs = load_rows(tmp_path, [row]).train
     four, two, one = group.keys
     assert (four, two) in [pair.keys for pair in pairs] and (two, one) in [pair.keys for pair in pairs]
-    (near,) = load_rows(tmp_path, [row], source={"min_gap": 2.0}, diet=Diet("rankings")).train
+    (near,) = load_rows(tmp_path, [row], source={"min_gap": 2.0}, needs=DataNeeds("rankings")).train
     assert near.keys == (four, two)
 
 

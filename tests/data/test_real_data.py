@@ -11,7 +11,7 @@ from dpo_cli.data.load import load_data
 from dpo_cli.data.tokenize.tokenizer import load_tokenizer
 from dpo_cli.errors import DataError
 from dpo_cli.recipe.schema import Model, Source
-from dpo_cli.types import DataKind, Diet
+from dpo_cli.types import DataKind, DataNeeds
 from tests.data.build import chat, config, encode_one, full_ids
 from tests.fakes import byte_tokenizer
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.real, pytest.mark.skipif(not SHARED.is_dir(), reason=f
 
 def load(tmp_path, name, tokenizer=None, kind: DataKind = "pairs", **source):
     data = config(train=[Source(path=str(SHARED / name), **source)], cache=str(tmp_path), max_length=2048)
-    return load_data(data, tokenizer or byte_tokenizer(), Diet(kind))
+    return load_data(data, tokenizer or byte_tokenizer(), DataNeeds(kind))
 
 
 @pytest.mark.parametrize(

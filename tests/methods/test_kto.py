@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dpo_cli.methods.kto import METHOD, KTOConfig, kto_advice, kto_loss, kto_prepare, kto_reward
-from dpo_cli.types import Diet, LogProbs
+from dpo_cli.types import DataNeeds, LogProbs
 from tests.reference.test_cached import group
 
 LABELS = torch.tensor([True, False, False, True, True, False])
@@ -75,8 +75,8 @@ class NoForward:
 def test_apo_zero_asks_for_no_mismatched_completions() -> None:
     apo = KTOConfig(loss="apo_zero_unpaired")
 
-    assert METHOD.diet(KTOConfig()) == Diet("labelled", mismatched=True)
-    assert METHOD.diet(apo) == Diet("labelled", mismatched=False)
+    assert METHOD.needs(KTOConfig()) == DataNeeds("labelled", mismatched=True)
+    assert METHOD.needs(apo) == DataNeeds("labelled", mismatched=False)
     assert kto_prepare(NoForward(), apo) is None
     with pytest.raises(AssertionError, match="scored mismatched"):
         kto_prepare(NoForward(), KTOConfig())

@@ -9,7 +9,7 @@ import torch
 
 from dpo_cli.methods.sft import METHOD, SFTConfig, sft_loss, sft_reward
 from dpo_cli.train.loop import count_units, normalised, optimizer_step
-from dpo_cli.types import Diet, LogProbs
+from dpo_cli.types import DataNeeds, LogProbs
 from tests.fakes import tiny_llama
 from tests.train.small import small_run
 
@@ -23,8 +23,8 @@ def test_loss_is_the_mean_over_all_tokens_not_over_rows() -> None:
 
 
 def test_turns_decide_what_the_data_score() -> None:
-    assert METHOD.diet(SFTConfig()) == Diet("targets")
-    assert METHOD.diet(SFTConfig(turns="last")) == Diet("targets", last_turn=True)
+    assert METHOD.needs(SFTConfig()) == DataNeeds("targets")
+    assert METHOD.needs(SFTConfig(turns="last")) == DataNeeds("targets", last_turn=True)
 
 
 def test_a_step_has_the_loss_that_transformers_gives(tmp_path: Path) -> None:

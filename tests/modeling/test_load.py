@@ -240,7 +240,7 @@ def test_a_generation_config_that_could_not_be_saved_is_found_without_weights(
     (folder / "generation_config.json").write_text(text)
     (folder / "model.safetensors").write_bytes(b"never read")
 
-    assert re.search(r"generation_config\.json: .*Fix: mend the file", refusal(folder, inspect_folder))
+    assert re.search(r"generation_config\.json: .*Fix: fix the file", refusal(folder, inspect_folder))
 
 
 def test_a_model_without_generation_config_is_fine(folder: Path) -> None:

@@ -139,11 +139,11 @@ def test_few_rows_are_warned_of() -> None:
         ({"targets", "pairs"}, "sft"),
     ],
 )
-def test_method_eats_all_kinds(kinds: set[Any], method: str) -> None:
+def test_a_method_trains_on_all_kinds(kinds: set[Any], method: str) -> None:
     assert method_for(kinds) == method
 
 
-def test_kinds_that_no_method_eats_together_are_refused() -> None:
+def test_kinds_that_no_method_trains_on_together_are_refused() -> None:
     with pytest.raises(
         DataError, match=r"no method takes labelled completions .* and completions to imitate at once"
     ):

@@ -18,7 +18,7 @@ from dpo_cli.modeling.load import load_model, load_reward_model
 from dpo_cli.recipe.load import load
 from dpo_cli.reports.model_card import model_card
 from dpo_cli.train.run import train
-from dpo_cli.types import Diet
+from dpo_cli.types import DataNeeds
 from tests.fakes import byte_tokenizer
 from tests.reports.test_end_panel import SUMMARY
 from tests.train.tiny_recipe import write_recipe
@@ -215,7 +215,7 @@ def test_texts_are_scored_where_training_did_with_and_without_a_token_to_pad(
     folder = result_of(recipe, *REWARD, *settings)
     loaded = load(str(recipe), []).recipe
     tokenizer = load_tokenizer(replace(loaded.model, name=str(folder)))
-    row = load_data(loaded.data, tokenizer, Diet(whole_rows=True)).train_rows[0]
+    row = load_data(loaded.data, tokenizer, DataNeeds(whole_rows=True)).train_rows[0]
     ids = [np.concatenate([row.group.prompt, own]).tolist() for own in row.group.completions]
 
     assert loop in (folder / "README.md").read_text()

@@ -62,7 +62,7 @@ def small_run(
     runtime = Runtime("fp32")
     method = methods.get(recipe.method.name)
     data = load_data(
-        replace(recipe.data, cache=str(folder / "tokens")), byte_tokenizer(), method.diet(recipe.method)
+        replace(recipe.data, cache=str(folder / "tokens")), byte_tokenizer(), method.needs(recipe.method)
     )
     groups = data.train
     model = model or tiny_llama(attention_dropout=dropout)

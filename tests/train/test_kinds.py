@@ -1,4 +1,4 @@
-"""Methods that eat no pairs: one loss however a step is cut, on however many ranks; whole runs by the command."""
+"""Methods of other data than pairs: one loss however a step is cut, on however many ranks; whole runs by the command."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from dpo_cli.recipe.load import load
 from dpo_cli.recipe.schema import Source, Split
 from dpo_cli.runs.status import Status
 from dpo_cli.train.run import train
-from dpo_cli.types import Diet, LogProbs, TokenGroup
+from dpo_cli.types import DataNeeds, LogProbs, TokenGroup
 from tests.data.build import chat, config, full_ids, load_rows
 from tests.fakes import SPECIALS, byte_tokenizer, pair_rows, write_jsonl, write_model
 from tests.train.tiny_recipe import write_recipe
@@ -146,7 +146,7 @@ def test_tokenised_rows_of_both_kinds_are_kept_apart(tmp_path: Path) -> None:
         cache=str(tmp_path / "cache"),
         split=Split(eval=0.0),
     )
-    whole = load_data(data, byte_tokenizer(), diet=Diet(whole_rows=True))
+    whole = load_data(data, byte_tokenizer(), needs=DataNeeds(whole_rows=True))
 
     assert len(whole.train[0].completions[0]) == len(usual.train[0].completions[0]) + 1
 
@@ -269,7 +269,7 @@ def test_rows_without_the_margin_that_is_asked_for_are_one_error(tmp_path: Path)
     rows[1]["score_rejected"] = 2.0
 
     with pytest.raises(DataError) as raised:
-        load_rows(tmp_path, rows, diet=METHOD.diet(RewardConfig(use_margin=True)))
+        load_rows(tmp_path, rows, needs=METHOD.needs(RewardConfig(use_margin=True)))
     (problem,) = raised.value.problems
     assert problem.where.endswith("train.jsonl:1")
     assert problem.what.startswith(
@@ -277,4 +277,4 @@ def test_rows_without_the_margin_that_is_asked_for_are_one_error(tmp_path: Path)
     )
     assert problem.what.endswith("(also :3, :4, ...)")
     assert "score_rejected" in problem.fix and "method.use_margin=false" in problem.fix
-    assert len(load_rows(tmp_path, rows, diet=METHOD.diet(RewardConfig())).train) == 6
+    assert len(load_rows(tmp_path, rows, needs=METHOD.needs(RewardConfig())).train) == 6

@@ -40,7 +40,7 @@ def explain(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a recipe key or a logged name means; `loss` shows a method's loss and gradient over the margin."""
+    """Return what a recipe key or a logged name means; `loss` shows a method's loss and gradient over the margin."""
     if key == "loss":
         _loss(overrides or [], svg, png, as_json)
         return
@@ -49,10 +49,10 @@ def explain(
         raise RecipeError.of(given, "belongs to a loss", "dpo explain loss [method.name=...] [--svg FILE]")
     from dpo_cli.metrics import glossary
 
-    told, facts = glossary.explain(key), glossary.facts(key)
-    if told is None:
-        told, facts = _of_recipe(key), None
-    print(json.dumps(facts or {"name": key, "text": told}) if as_json else told)
+    text, facts = glossary.explain(key), glossary.facts(key)
+    if text is None:
+        text, facts = _of_recipe(key), None
+    print(json.dumps(facts or {"name": key, "text": text}) if as_json else text)
 
 
 def _of_recipe(key: str) -> str:
@@ -98,7 +98,7 @@ def _loss(overrides: list[str], svg: Path | None, png: Path | None, as_json: boo
 
 
 def _config(overrides: list[str]) -> tuple[Any, list[float]]:
-    """Give the method's config as overrides make it, and the betas that they list, if they list some.
+    """Return the method's config as overrides make it, and the betas that they list, if they list some.
 
     Raises:
         RecipeError: an override of something else, or what no recipe may hold.
@@ -127,10 +127,10 @@ def _values() -> dict[str, Any]:
 
 
 def lines(found: Landscape) -> list[str]:
-    """Give the two tables, loss and gradient, a line a margin."""
+    """Return the two tables, loss and gradient, a line a margin."""
     from dpo_cli.cli.data.columns import table, width
 
-    told = [found.form, f"margin: {found.unit}", *(f"note: {note}" for note in found.notes)]
+    lines = [found.form, f"margin: {found.unit}", *(f"note: {note}" for note in found.notes)]
     margins = found.curves[0].margin
     heads = ["margin", *(curve.name for curve in found.curves)]
     for title, name in (("loss", "loss"), ("gradient of the loss with respect to the margin", "gradient")):
@@ -139,5 +139,5 @@ def lines(found: Landscape) -> list[str]:
             for k in range(0, len(margins), EVERY)
         ]
         shown = table(heads, rows, ["" for _ in rows], width())
-        told += ["", title, *(line for line in shown if line.strip())]
-    return told
+        lines += ["", title, *(line for line in shown if line.strip())]
+    return lines

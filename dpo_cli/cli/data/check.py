@@ -118,7 +118,7 @@ def _ending(unwritten: Sequence[str], following: str) -> list[str]:
 
 
 def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreTrainedTokenizerBase, Data]:
-    """Give a recipe, its model's folder, its tokenizer and its data.
+    """Return a recipe, its model's folder, its tokenizer and its data.
 
     Raises:
         UserError: whatever is wrong with them.
@@ -126,7 +126,7 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     from dpo_cli import methods
     from dpo_cli.recipe.load import load
 
-    # The recipe first: a typo is told before transformers is imported.
+    # The recipe first: a typo is reported before transformers is imported.
     loaded = load(recipe, overrides)
     from dpo_cli.data.load import load_data
     from dpo_cli.data.tokenize.tokenizer import load_tokenizer
@@ -139,12 +139,12 @@ def read_data(recipe: str, overrides: Sequence[str]) -> tuple[Loaded, Path, PreT
     check_generation_config(folder)
     tokenizer = load_tokenizer(replace(model, name=str(start.tokenizer)))
     method = loaded.recipe.method
-    data = load_data(loaded.recipe.data, tokenizer, methods.get(method.name).diet(method))
+    data = load_data(loaded.recipe.data, tokenizer, methods.get(method.name).needs(method))
     return loaded, folder, tokenizer, data
 
 
 def _memory(recipe: Recipe, folder: Path) -> tuple[Need | None, int]:
-    """Give what training needs in memory, None where nothing says how large the model is, and what is free where it would run."""
+    """Return what training needs in memory, None where nothing says how large the model is, and what is free where it would run."""
     import torch
 
     from dpo_cli.modeling.precision import free_bytes
@@ -218,7 +218,7 @@ def print_row(console: Console, row: DataRow, tokenizer: PreTrainedTokenizerBase
 
 
 def completion_names(group: TokenGroup) -> tuple[str, ...]:
-    """Say what a group's completions are."""
+    """Return what a group's completions are."""
     n = len(group.completions)
     if n > 1:
         return ("chosen", "rejected") if n == 2 else tuple(f"place {k} of {n}" for k in range(1, n + 1))
@@ -233,7 +233,7 @@ def _print_run(console: Console, run: Run, separator: str) -> None:
 
 
 def pair_facts(row: DataRow, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Give a pair as plain values for JSON: ids, and texts by part."""
+    """Return a pair as plain values for JSON: ids, and texts by part."""
     from dpo_cli.data.token_view import completion_runs, prompt_run
 
     prompt = prompt_run(row.group, tokenizer)

@@ -12,7 +12,7 @@ GAP = "  "
 
 
 def width() -> int | None:
-    """Give the columns of the terminal, or what COLUMNS says; None where a file or a pipe takes any line."""
+    """Return the columns of the terminal, or what COLUMNS says; None where a file or a pipe takes any line."""
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
         return shutil.get_terminal_size().columns
     return None
@@ -21,7 +21,7 @@ def width() -> int | None:
 def table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], columns: int | None
 ) -> list[str]:
-    """Give the lines of a table with a note under each row.
+    """Return the lines of a table with a note under each row.
 
     Args:
         heads: a name for each column, the most important first.
@@ -40,7 +40,7 @@ def table(
 
 
 def wrapped(text: str, columns: int | None, indent: str = "") -> list[str]:
-    """Give text as lines that fit, broken between words only: names and commands stay whole."""
+    """Return text as lines that fit, broken between words only: names and commands stay whole."""
     if columns is None:
         return [f"{indent}{text}"]
     return textwrap.wrap(

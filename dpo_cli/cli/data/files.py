@@ -126,7 +126,7 @@ class Stated:
 
 
 def is_data_file(path: str) -> bool:
-    """Say whether a name has a data file's ending."""
+    """Return whether a name has a data file's ending."""
     from dpo_cli.data.sources.files import SUFFIXES
 
     return path.endswith(SUFFIXES)
@@ -171,7 +171,7 @@ class Rendering:
 def first_rows(
     found: Sequence[Inferred], model: str, n: int | None, rendering: Rendering
 ) -> tuple[Path, PreTrainedTokenizerBase, Data]:
-    """Give a model's folder and tokenizer, and the first rows of each file, or all, as tokens, none cut. Leaves nothing behind.
+    """Return a model's folder and tokenizer, and the first rows of each file, or all, as tokens, none cut. Leaves nothing behind.
 
     Raises:
         UserError: no such model or tokenizer, or rows that it cannot take; where merged system prompts would do, with the whole command.
@@ -183,18 +183,20 @@ def first_rows(
     from dpo_cli.modeling.hub import model_folder
     from dpo_cli.preflight.draft_recipe import method_for
     from dpo_cli.recipe.schema import Model, Split
-    from dpo_cli.types import Diet
+    from dpo_cli.types import DataNeeds
 
-    diet = Diet(methods.get(method_for({source.format.kind for source in found})).data)
+    needs = DataNeeds(methods.get(method_for({source.format.kind for source in found})).data)
     folder = model_folder(model, None, weights=False)
     tokenizer = load_tokenizer(Model(name=str(folder), chat_template=rendering.chat_template))
     sources = [replace(source.source, limit=n) for source in found]
     with tempfile.TemporaryDirectory() as scratch:
         data = rendering.data(sources, split=Split(eval=0.0), max_length=NO_LIMIT, cache=scratch)
         try:
-            return folder, tokenizer, load_data(data, tokenizer, diet)
+            return folder, tokenizer, load_data(data, tokenizer, needs)
         except SystemLost as error:
-            load_data(replace(data, merge_system=True), tokenizer, diet)  # the command is printed if it works
+            load_data(
+                replace(data, merge_system=True), tokenizer, needs
+            )  # the command is printed if it works
             (problem,) = error.problems
             command = shlex.join(["dpo", *sys.argv[1:], "--merge-system"])
             fix = f"`{command}` puts it in front of the first user turn; or --chat-template FILE of one that writes it"

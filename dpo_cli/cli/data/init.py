@@ -59,7 +59,7 @@ def init(
         raise RecipeError.of(str(target), "exists already", "--out another.yaml, or --force to overwrite it")
     if not target.parent.is_dir():
         raise RecipeError.of(str(target.parent), "no such folder", "create it, or name another one")
-    # The data first: a mistake there is told before transformers is imported.
+    # The data first: a mistake there is reported before transformers is imported.
     from dpo_cli.cli.data.files import first_rows, infer_files
 
     found = infer_files(files, Stated(layout, columns, labels, better, gather, ignore, skip_null))

@@ -95,7 +95,7 @@ def _check_arguments(recipe: str, overrides: list[str] | None, model: str | None
 
 
 def find_row(data: Data, place: str) -> DataRow:
-    """Give the kept row at a place; its path may be shortened from the left.
+    """Return the kept row at a place; its path may be shortened from the left.
 
     Raises:
         DataError: no kept row stands there.

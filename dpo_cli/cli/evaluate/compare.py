@@ -88,14 +88,14 @@ def _stated(texts: list[str]) -> dict[str, list[str]]:
 
 
 def _left_out(groups: dict[str, list[str]], targets: list[str]) -> list[str]:
-    """Give the folders of groups that are not named beside them."""
+    """Return the folders of groups that are not named beside them."""
     named = {Path(target).resolve() for target in targets} | {Path(target).name for target in targets}
     runs = dict.fromkeys(run for members in groups.values() for run in members)
     return [run for run in runs if Path(run).is_dir() and not {Path(run).resolve(), run} & named]
 
 
 def lines(found: Comparison) -> list[str]:
-    """Say it: the table of runs, what can be told apart, and in what the recipes differ."""
+    """Print the table of runs, which differences are beyond noise, and in what the recipes differ."""
     from dpo_cli.cli.data.columns import table, width
     from dpo_cli.reports.compare_tables import cells, heads, recipe_lines, verdicts
 

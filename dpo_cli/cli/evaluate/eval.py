@@ -56,7 +56,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
     lengths = [f"{name} {share(each)} (n={each['n']:,})" for name, each in facts["by_length"].items()]
     counts = f"n={facts['n']:,} over {facts['prompts']:,} prompts   ties {facts['ties']:,}"
     margin = f"{facts['margin']:+.4g}{interval(facts['margin_ci'], '+.4g')}"
-    told = [
+    lines = [
         f"{facts['what']:<18} {share(facts)}   {counts}",
         f"{'margin':<18} {margin}   calibration ECE {facts['ece']:.3f}",
         f"{'needs no training':<18} {_baselines(facts['baselines'])}",
@@ -64,15 +64,15 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"{'length-matched':<18} {share(facts['length_matched'])}   (longer wins: 0.5 here)",
     ]
     if (moved := facts["drift"]) is not None:
-        told.append(
+        lines.append(
             f"{'drift':<18} log-ratio to the reference: chosen {moved['chosen']:+.3g}, rejected {moved['rejected']:+.3g} nats"
         )
     if len(facts["sets"]) > 1:
-        told += [
+        lines += [
             f"{'set ' + name:<18} {share(each)}   n={each['n']:,}" for name, each in facts["sets"].items()
         ]
-    told.append(f"{'compared with':<18} {facts['reference'] or 'no reference'}   {facts['form']}")
-    return [*told, *([f"note: {facts['left_out']}"] if facts["left_out"] else [])]
+    lines.append(f"{'compared with':<18} {facts['reference'] or 'no reference'}   {facts['form']}")
+    return [*lines, *([f"note: {facts['left_out']}"] if facts["left_out"] else [])]
 
 
 def share(facts: dict[str, Any]) -> str:

@@ -69,15 +69,15 @@ def _said(value: float | None, spec: str) -> str:
 
 def _head(found: Ledger) -> list[str]:
     facts = found.figures()
-    told = [
+    lines = [
         f"{'pairs':<18} {facts['pairs']:,}   right at the end {facts['right']:.3f}   right and now wrong {facts['forgotten']:,}"
     ]
     if facts["flip_rate"] is None:
         return [
-            *told,
+            *lines,
             f"{'labels':<18} none looks turned over: the pairs that are wrong are those that the model is unsure of",
         ]
     return [
-        *told,
+        *lines,
         f"{'labels':<18} about {facts['flip_rate']:.1%} turned over; {facts['suspected']:,} suspected",
     ]

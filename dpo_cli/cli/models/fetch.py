@@ -17,7 +17,7 @@ def fetch(
     """Download what a recipe names on a hub (model, tokenizer, reference, data), and say what lies where and at which commit."""
     from dpo_cli.recipe.load import load
 
-    # The recipe first: a typo is told before transformers is imported.
+    # The recipe first: a typo is reported before transformers is imported.
     loaded = load(recipe, overrides or [])
     from dpo_cli.preflight.fetch import fetch as bring
 

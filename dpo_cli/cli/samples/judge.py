@@ -54,7 +54,7 @@ def judge(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give win rates of sampled answers by a judge, with what length alone would win. Exits with 10 where verdicts are missing."""
+    """Return win rates of sampled answers by a judge, with what length alone would win. Exits with 10 where verdicts are missing."""
     from dpo_cli.errors import DataError
     from dpo_cli.evaluate.judges import open_judge
     from dpo_cli.evaluate.judges.longer import Longer
@@ -70,14 +70,14 @@ def judge(
     found = open_judge(spec, model, reads)
     questions = [each.question for each in asked]
     verdicts = verdicts_of(found, questions)
-    told, plain = (figures(asked, given) for given in (verdicts, verdicts_of(Longer(), questions)))
+    judged, plain = (figures(asked, given) for given in (verdicts, verdicts_of(Longer(), questions)))
     slug = re.sub(r"[^\w.-]+", "-", found.name)
     path = out or samples.with_suffix(f".{slug}.jsonl")
     write_rows(rows_of(asked, verdicts, found.name, found.digest), path)
     if points := points_of(asked, verdicts, found.name):
         add_points(points, samples.parent / FRONTIER)  # beside a run's samples: `dpo compare` draws it
-    missing = sum(each["missing"] for each in told)
-    facts = {"judge": found.name, **found.facts(), "missing": missing, "figures": told, "longer": plain}
+    missing = sum(each["missing"] for each in judged)
+    facts = {"judge": found.name, **found.facts(), "missing": missing, "figures": judged, "longer": plain}
     if as_json:
         print(json.dumps({**facts, "file": str(path)}))
     else:
@@ -113,14 +113,14 @@ def lines(facts: dict[str, Any]) -> list[str]:
         ]
         for each, beside in zip(facts["figures"], facts["longer"], strict=True)
     ]
-    told = [f"judge {facts['judge']}{_cost(facts)}"]
-    told += [line for line in table(heads, cells, ["" for _ in cells], width()) if line.strip()]
+    lines = [f"judge {facts['judge']}{_cost(facts)}"]
+    lines += [line for line in table(heads, cells, ["" for _ in cells], width()) if line.strip()]
     for each in facts["figures"]:
         for reason, n in each["reasons"].items():
-            told.append(f"missing  {n:,} against {each['against']} at {each['temperature']:g}: {reason}")
+            lines.append(f"missing  {n:,} against {each['against']} at {each['temperature']:g}: {reason}")
     if facts["missing"]:
-        told.append("the same command asks only for what is missing")
-    return told
+        lines.append("the same command asks only for what is missing")
+    return lines
 
 
 def _cost(facts: dict[str, Any]) -> str:

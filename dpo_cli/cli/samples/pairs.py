@@ -52,9 +52,9 @@ def pairs(
     found = open_judge(spec, model, reads)
     verdicts = verdicts_of(found, [question for group in groups for question in group.questions])
     missing: Counter[str] = Counter(each.reason for each in verdicts if each.win is None)
-    told, rows = iter(verdicts), []
+    answers, rows = iter(verdicts), []
     for group in groups:
-        rated = ratings(group, [next(told) for _ in group.questions])
+        rated = ratings(group, [next(answers) for _ in group.questions])
         if len(rated) < 2:
             left_out["prompts without two ratings"] += 1
             continue

@@ -106,25 +106,25 @@ def lines(found: list[dict[str, Any]]) -> list[str]:
         ]
         for each in found
     ]
-    told = [line for line in table(heads, cells, ["" for _ in cells], width()) if line.strip()]
+    lines = [line for line in table(heads, cells, ["" for _ in cells], width()) if line.strip()]
     for each in found:
         if each["is_kl"]:
             of = each["log_ratio"]
             whole = f"{of['mean']:.3g}{interval(of['ci'], '.3g')} nats an answer"
-            told.append(
+            lines.append(
                 f"KL(policy || reference)  {whole}, {of['per_token']:.3g}{interval(of['per_token_ci'], '.2g')} a token"
             )
-    return told
+    return lines
 
 
 def side_by_side(rows: list[dict[str, Any]]) -> list[str]:
-    """Give a few prompts with both answers, each on a line."""
+    """Return a few prompts with both answers, each on a line."""
     from dpo_cli.train.finish.before_after import last_words, one_line
 
-    told = []
+    lines = []
     for row in rows[:SHOWN]:
-        told += ["", f"prompt     {last_words(row['prompt'])}   (temperature {row['temperature']:g})"]
-        told += [
+        lines += ["", f"prompt     {last_words(row['prompt'])}   (temperature {row['temperature']:g})"]
+        lines += [
             f"{role:<10} {one_line(row[role]['text'])[:300]}" for role in ("policy", "reference") if row[role]
         ]
-    return told
+    return lines

@@ -47,7 +47,7 @@ def plan(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a run will hold in memory, how long it takes and what it costs; for this machine, a card or an amount of memory."""
+    """Return what a run will hold in memory, how long it takes and what it costs; for this machine, a card or an amount of memory."""
     from dpo_cli.errors import RecipeError
     from dpo_cli.modeling.sizes.shape import shape_of
     from dpo_cli.preflight.device import device_of

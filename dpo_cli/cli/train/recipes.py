@@ -35,21 +35,21 @@ def list_recipes(as_json: JsonOption = False) -> None:
         (
             row["name"],
             row["method"],
-            row["eats"],
+            row["takes"],
             row["memory"]["text"] if row["memory"] else "model not here",
             *re.findall(r"arXiv:\S+", row["paper"])[:1],
         )
         for row in rows
     ]
     notes = [f"{row['about']} ({', '.join(row['data'])})" for row in rows]
-    heads = ("recipe", "method", "data", "memory", "paper")
+    heads = ("recipe", "method", "trains on", "memory", "paper")
     print("\n".join([*table(heads, cells, notes, width()), "", *wrapped(MEMORY_NOTE, width())]))
 
 
 def _facts(name: str, path: Path) -> dict[str, Any]:
-    """Give what is told of a recipe; `memory` is None where neither a folder nor a name says how large its model is."""
+    """Return what is listed of a recipe; `memory` is None where neither a folder nor a name says how large its model is."""
     from dpo_cli import methods
-    from dpo_cli.data.adapt import eaten
+    from dpo_cli.data.adapt import data_of
     from dpo_cli.modeling.sizes.memory import need_of, size_of
     from dpo_cli.recipe.describe import header
     from dpo_cli.recipe.load import load, shown
@@ -61,7 +61,7 @@ def _facts(name: str, path: Path) -> dict[str, Any]:
         "method": recipe.method.name,
         "paper": method.paper,
         "data_kind": method.data,
-        "eats": eaten(method.data),
+        "takes": data_of(method.data),
         "data": [shown(Path(s.path)) if Path(s.path).is_absolute() else s.path for s in recipe.data.train],
         "memory": None if size is None else need_of(recipe, size).as_dict(),
         "about": header(path),

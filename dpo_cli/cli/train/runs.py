@@ -58,7 +58,7 @@ def _cells(state: RunState) -> list[str]:
 
 
 def _note(state: RunState) -> str:
-    """Say what needs a hand: why it failed, or that it is suspiciously quiet."""
+    """Return what needs a hand: why it failed, or that it is suspiciously quiet."""
     status = state.status
     if status.state in ("failed", "stopped", "unknown"):
         return " ".join(status.message.split())[:200]

@@ -117,16 +117,16 @@ class Audit:
         return [finding.line for finding in self.findings if finding.name == "template"]
 
     def warnings(self) -> list[str]:
-        """Say what deserves a look, in words."""
+        """Return what deserves a look, in words."""
         return [*(finding.line for finding in self.findings), *self.notes]
 
     def lines(self) -> list[str]:
         """Say it all in words, one finding a line, the shares last."""
-        told = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
-        return [*self.warnings(), f"shares: {told}"]
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
+        return [*self.warnings(), f"shares: {shares}"]
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it as plain values for JSON."""
+        """Return it as plain values for JSON."""
         findings = [
             {
                 "name": f.name,
@@ -146,7 +146,7 @@ def audit(
     spelled: Spelled = lambda text: (),
     meant: Collection[str] = (),
 ) -> Audit:
-    """Give what is wrong within rows and between them.
+    """Return what is wrong within rows and between them.
 
     Args:
         train: rows that are trained on, each once.
@@ -186,7 +186,7 @@ def audit(
 
 
 def audit_data(data: Data, tokenizer: PreTrainedTokenizerBase, meant: Collection[str] = ()) -> Audit:
-    """Give what is wrong with a recipe's rows, those included that were dropped when they were read or tokenised.
+    """Return what is wrong with a recipe's rows, those included that were dropped when they were read or tokenised.
 
     Args:
         data: the rows.
@@ -204,7 +204,7 @@ def audit_data(data: Data, tokenizer: PreTrainedTokenizerBase, meant: Collection
 
 
 def dropped(counts: Mapping[str, int], first: Mapping[str, str]) -> list[Finding]:
-    """Give the findings for rows that were dropped because something is wrong with them, from counts and first places."""
+    """Return the findings for rows that were dropped because something is wrong with them, from counts and first places."""
     return [
         Finding(reason.name.lower(), f"rows dropped: {reason}", [(first[reason],)], total=counts[reason])
         for reason in FAULTS
@@ -213,7 +213,7 @@ def dropped(counts: Mapping[str, int], first: Mapping[str, str]) -> list[Finding
 
 
 def _hardly_differ(better: Text, worse: Text) -> bool:
-    """Say whether a preference turns on hardly a word; of equal texts in a ranking none is preferred."""
+    """Return whether a preference turns on hardly a word; of equal texts in a ranking none is preferred."""
     return better != worse and nearly_same(better, worse)
 
 

@@ -35,7 +35,7 @@ class Keyed(NamedTuple):
 
 
 def keyed(example: Example, is_held_out: bool) -> Keyed:
-    """Give what of a row is compared. A text without a prompt stands for its own."""
+    """Return what of a row is compared. A text without a prompt stands for its own."""
     completions = tuple(_digest(text) for text in example.completions)
     prompt = _digest(example.prompt) if example.prompt else completions[0]
     ratings = example.ratings or range(len(completions), 0, -1)
@@ -44,7 +44,7 @@ def keyed(example: Example, is_held_out: bool) -> Keyed:
 
 
 def duplicates(rows: Iterable[Keyed]) -> list[Places]:
-    """Give the place of each row that repeats an earlier one of its part, with the earlier one's."""
+    """Return the place of each row that repeats an earlier one of its part, with the earlier one's."""
     first: dict[object, str] = {}
     found = list[Places]()
     for row in rows:
@@ -55,7 +55,7 @@ def duplicates(rows: Iterable[Keyed]) -> list[Places]:
 
 
 def preferences(rows: Iterable[Keyed]) -> Preferences:
-    """Give every preference that rows state, with their places."""
+    """Return every preference that rows state, with their places."""
     stated: dict[tuple[bytes, bytes, bytes], list[str]] = defaultdict(list)
     for row in rows:
         for i, j in row.better:
@@ -65,7 +65,7 @@ def preferences(rows: Iterable[Keyed]) -> Preferences:
 
 
 def contradictions(stated: Preferences) -> list[Places]:
-    """Give the places of each preference that stands in both orders."""
+    """Return the places of each preference that stands in both orders."""
     found = dict[frozenset[bytes], Places]()
     for (prompt, better, worse), places in stated.items():
         if opposite := stated.get((prompt, worse, better)):
@@ -74,7 +74,7 @@ def contradictions(stated: Preferences) -> list[Places]:
 
 
 def label_conflicts(rows: Iterable[Keyed]) -> list[Places]:
-    """Give the places of each completion that is wanted in one row and unwanted in another."""
+    """Return the places of each completion that is wanted in one row and unwanted in another."""
     labels: dict[tuple[bytes, bytes], dict[bool, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.label is not None:
@@ -83,7 +83,7 @@ def label_conflicts(rows: Iterable[Keyed]) -> list[Places]:
 
 
 def cycles(stated: Preferences) -> list[Places]:
-    """Give the places of each set of preferences that goes in a circle of three or more: a > b > c > a.
+    """Return the places of each set of preferences that goes in a circle of three or more: a > b > c > a.
 
     Preferences that stand in both orders are contradictions and count for no circle.
     """
@@ -108,7 +108,7 @@ def cycles(stated: Preferences) -> list[Places]:
 
 
 def leaks(rows: Sequence[Keyed]) -> list[Places]:
-    """Give the place of each held-out row whose prompt is also trained on, with those of the training rows."""
+    """Return the place of each held-out row whose prompt is also trained on, with those of the training rows."""
     trained: dict[bytes, list[str]] = defaultdict(list)
     for row in rows:
         if not row.is_held_out:
@@ -121,7 +121,7 @@ def _digest(text: Text) -> bytes:
 
 
 def plain(text: Text) -> str:
-    """Give a text without case and runs of white space; of messages also who says it and which tools are called."""
+    """Return a text without case and runs of white space; of messages also who says it and which tools are called."""
     if isinstance(text, str):
         return " ".join(text.casefold().split())
     return "\n".join(

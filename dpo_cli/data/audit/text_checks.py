@@ -41,7 +41,7 @@ Spelled = Callable[[str], Collection[str]]
 def template_fault(
     example: Example, spelled: Spelled = lambda text: (), meant: Collection[str] = ()
 ) -> str | None:
-    """Say which mark of a template is in a row's texts; None where there is none.
+    """Return which mark of a template is in a row's texts; None where there is none.
 
     Args:
         example: the row.
@@ -69,25 +69,25 @@ def template_fault(
 
 
 def contents(text: Text) -> list[str]:
-    """Give the texts of messages, or the one text; nothing for an empty one."""
+    """Return the texts of messages, or the one text; nothing for an empty one."""
     if isinstance(text, str):
         return [text] if text else []
     return [turn["content"] for turn in text]
 
 
 def is_refusal(text: Text) -> bool:
-    """Say whether a completion opens like a refusal, in English."""
+    """Return whether a completion opens like a refusal, in English."""
     parts = contents(text)
     return bool(parts) and REFUSAL.match(parts[0][:200].replace("\u2019", "'")) is not None
 
 
 def opening(text: str) -> str:
-    """Give the first three words, without case."""
+    """Return the first three words, without case."""
     return " ".join(text[:200].casefold().split()[:3])
 
 
 def nearly_same(one: Text, other: Text) -> bool:
-    """Say whether two texts differ in nothing but case, white space and punctuation, or, being long, in hardly a word."""
+    """Return whether two texts differ in nothing but case, white space and punctuation, or, being long, in hardly a word."""
     first, second = "\n".join(contents(one)), "\n".join(contents(other))
     if abs(len(first) - len(second)) > 8 + 0.03 * len(first):
         return False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_clean(source: Source, audit: Audit, path: Path) -> tuple[int, int]:
-    """Write what an audit leaves of a source as JSON lines, whole or not at all; give the rows written and read.
+    """Write what an audit leaves of a source as JSON lines, whole or not at all; return the rows written and read.
 
     A row stays as its file has it, with all columns, so what reads the file reads this one.
 

@@ -16,7 +16,7 @@ from dpo_cli.data.detect.label_words import (
     guess_labels,
     guess_winner,
     read_labels,
-    told,
+    spelled,
     word,
 )
 from dpo_cli.data.detect.reading import Reading, check_names, named_fields
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
 
 MANY = 256
-"""Different words of a column that are told apart; a column with more holds no words."""
+"""Different words of a column that are distinguished; a column with more holds no words."""
 MEDIA_COLUMNS = ("image", "images", "video", "videos", "audio", "audios")
 TEXTS = ("prompt", "chosen", "rejected", "answer_a", "answer_b", "completion", "text")
 """Names of a format whose columns hold text or messages."""
@@ -197,7 +197,7 @@ def _check_own_words(scan: Scan, layout: Format, source: Source, key: str) -> No
     for text in unknown:
         labels.setdefault("...", []).append(text)
     raise DataError.of(
-        scan.first, f'"{column}" holds {counted(words)}, not {own}', f"{key}.labels={told(labels)}"
+        scan.first, f'"{column}" holds {counted(words)}, not {own}', f"{key}.labels={spelled(labels)}"
     )
 
 

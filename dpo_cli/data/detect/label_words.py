@@ -33,7 +33,7 @@ class UnknownWord(Exception):
 
 
 def word(value: object) -> str:
-    """Give what a value is compared by: its text without case, outer white space and an emoji's tone; 1.0 is 1."""
+    """Return what a value is compared by: its text without case, outer white space and an emoji's tone; 1.0 is 1."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return DECORATION.sub("", "null" if value is None else str(value)).strip().casefold()
@@ -48,7 +48,7 @@ class Words:
     bounds: Sequence[tuple[str, float, object]]
 
     def read(self, row: Row) -> Row:
-        """Give the row with its word replaced by what it means.
+        """Return the row with its word replaced by what it means.
 
         Raises:
             UnknownWord: `labels` do not name it.
@@ -70,7 +70,7 @@ class Words:
         return {**row, self.column: meaning}
 
     def names(self, value: object) -> bool:
-        """Say whether `labels` name a value."""
+        """Return whether `labels` name a value."""
         try:
             self._meaning(value)
         except UnknownWord:
@@ -89,16 +89,16 @@ class Words:
 
 
 def read_labels(labels: Labels, key: str) -> Words:
-    """Give a source's `labels` as a reader of rows.
+    """Return a source's `labels` as a reader of rows.
 
     Raises:
         RecipeError: an unknown name, names of both columns, or a word that stands twice.
     """
     column = next((column for column, known in MEANINGS.items() if known.keys() >= labels.keys()), None)
     if column is None:
-        told = " or ".join(f"{{{', '.join(known)}}}" for known in MEANINGS.values())
+        known_words = " or ".join(f"{{{', '.join(known)}}}" for known in MEANINGS.values())
         raise RecipeError.of(
-            f"{key}.labels", f"{{{', '.join(labels)}}} is not understood", f"names of {told}"
+            f"{key}.labels", f"{{{', '.join(labels)}}} is not understood", f"names of {known_words}"
         )
     meanings: dict[str, object] = {}
     bounds = []
@@ -114,7 +114,7 @@ def read_labels(labels: Labels, key: str) -> Words:
 
 
 def as_number(text: str) -> float | None:
-    """Give the number that a text spells, or None."""
+    """Return the number that a text spells, or None."""
     try:
         number = float(text)
     except ValueError:
@@ -138,11 +138,11 @@ _A = "a|answer a|model a|response a|completion a|option a|assistant a|first|left
 _B = "b|answer b|model b|response b|completion b|option b|assistant b|second|right"
 
 MANY_WORDS = 20
-"""More different numbers than this are told apart by bounds, not one by one."""
+"""More different numbers than this are distinguished by bounds, not one by one."""
 
 
 def guess_labels(words: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Give `labels` for the words of a label column as one would read them, and the words that nobody could place.
+    """Return `labels` for the words of a label column as one would read them, and the words that nobody could place.
 
     Numbers that are not 0, 1 and -1 are ratings: the upper two fifths of their range are wanted, the lower two unwanted.
     """
@@ -162,7 +162,7 @@ def guess_labels(words: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]
 def guess_winner(
     words: Iterable[str], names: tuple[str, str], stated: Iterable[str] = ()
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Give `labels` for the words of a winner column, and the words that nobody could place.
+    """Return `labels` for the words of a winner column, and the words that nobody could place.
 
     Args:
         words: what stands in the column.
@@ -193,7 +193,7 @@ def _sorted_into(words: Sequence[str], tables: Mapping[str, str]) -> tuple[dict[
 
 
 def _plain(text: str) -> str:
-    """Give a word with spaces for what joins its parts; a sign or an emoji stays as it is."""
+    """Return a word with spaces for what joins its parts; a sign or an emoji stays as it is."""
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text)
 
 
@@ -211,7 +211,7 @@ def _guess_ratings(numbers: Mapping[str, float]) -> dict[str, list[str]]:
     }
 
 
-def told(labels: Labels) -> str:
+def spelled(labels: Labels) -> str:
     """Write `labels` as a recipe has them: `{wanted: ["up"], unwanted: ["down"]}`."""
     groups = (f"{name}: {json.dumps(list(texts), ensure_ascii=False)}" for name, texts in labels.items())
     return f"{{{', '.join(groups)}}}"

@@ -166,7 +166,7 @@ def _take(
             parsed.first_dropped.setdefault(Reason.NULL, row.place)
             return
         fix = [Setting(name, _in_file(value, reading)) for name, value in error.fix]
-        problems.add(row.place, error.told(reading.name_of), spell(fix) if fix else "")
+        problems.add(row.place, error.text(reading.name_of), spell(fix) if fix else "")
     except SkipRow as skip:
         parsed.dropped[skip.reason] += 1
         parsed.first_dropped.setdefault(skip.reason, row.place)
@@ -198,7 +198,7 @@ def _unmarked(example: Example) -> Example:
 
 
 def _with_system(example: Example, row: Row) -> Example:
-    """Give the example with the row's `system` text in front, as a message or, of raw text, as a paragraph."""
+    """Return the example with the row's `system` text in front, as a message or, of raw text, as a paragraph."""
     if row.get("system") in (None, ""):
         return example
     system = text(row, "system")
@@ -227,7 +227,7 @@ def _check_gap(example: Example, least: float | None) -> None:
 
 
 def is_blank(completion: Text) -> bool:
-    """Say whether a completion says nothing: no text in its last turn, and no call of a tool."""
+    """Return whether a completion says nothing: no text in its last turn, and no call of a tool."""
     if isinstance(completion, str):
         return not completion.strip()
     return not completion[-1]["content"].strip() and not completion[-1].get("tool_calls")

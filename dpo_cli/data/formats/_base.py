@@ -33,7 +33,7 @@ class BadRow(Exception):
         super().__init__(f'"{column}"{what}' if column else what)
         self.what, self.column, self.fix = what, column, fix
 
-    def told(self, name: Callable[[str], str]) -> str:
+    def text(self, name: Callable[[str], str]) -> str:
         """Return the message with the column under the file's own name."""
         return f'"{name(self.column)}"{self.what}' if self.column else self.what
 

@@ -18,7 +18,7 @@ QUOTING_FIX = 'put text that holds separators, quotes or line ends in "..." and 
 
 
 def read(path: Path, problems: Problems) -> Iterator[PlacedRow]:
-    """Give the rows of a file, every value as text; a cell that holds JSON messages gives the messages.
+    """Return the rows of a file, every value as text; a cell that holds JSON messages gives the messages.
 
     The separator is the one that splits the header into most columns (a tab in .tsv). Columns without a name, such as the index that
     pandas writes, are left out. Quoting is strict: a lax reader would glue rows together.
@@ -82,8 +82,8 @@ def _separator(header: str, path: Path) -> str:
     counts = {separator: len(next(csv.reader([header], delimiter=separator))) for separator in SEPARATORS}
     best = [separator for separator, n in counts.items() if n == max(counts.values())]
     if len(best) > 1 and counts[best[0]] > 1:
-        told = " and ".join(repr(separator) for separator in best)
-        raise DataError.of(f"{path}:1", f"{told} split the header alike", 'put column names in "..."')
+        separators = " and ".join(repr(separator) for separator in best)
+        raise DataError.of(f"{path}:1", f"{separators} split the header alike", 'put column names in "..."')
     return best[0]
 
 
@@ -100,7 +100,7 @@ def _header(line: str, separator: str, path: Path) -> list[str]:
 
 
 def _cell(text: str) -> Any:
-    """Give a cell's text, or the messages that it spells: nothing else could stand for them in a table."""
+    """Return a cell's text, or the messages that it spells: nothing else could stand for them in a table."""
     if not text.startswith("[{"):
         return text
     try:

@@ -28,7 +28,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def read_source(source: Source, key: str, problems: Problems) -> Rows:
-    """Give the rows of a source, at most `source.limit`; lines that cannot be read go to `problems` in the first pass.
+    """Return the rows of a source, at most `source.limit`; lines that cannot be read go to `problems` in the first pass.
 
     Args:
         source: path (file, glob or data set name) with its options.
@@ -50,7 +50,7 @@ def read_source(source: Source, key: str, problems: Problems) -> Rows:
 
 
 def find_files(path: str, key: str) -> list[Path]:
-    """Give the files that a path or glob names, sorted.
+    """Return the files that a path or glob names, sorted.
 
     Raises:
         DataError: none, or a folder.
@@ -78,12 +78,12 @@ def find_files(path: str, key: str) -> list[Path]:
 
 
 def is_dataset(path: str) -> bool:
-    """Say whether a path names a data set, on a hub or saved by `datasets`, and not files."""
+    """Return whether a path names a data set, on a hub or saved by `datasets`, and not files."""
     return _is_saved_dataset(path) or _names_dataset(path)
 
 
 def _names_dataset(path: str) -> bool:
-    """Say whether a path is the name of a data set: it looks like one, is no known file type, and no such file exists."""
+    """Return whether a path is the name of a data set: it looks like one, is no known file type, and no such file exists."""
     return bool(HUB_ID.fullmatch(path)) and not path.endswith(SUFFIXES) and not os.path.exists(path)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def open_dataset(source: Source, key: str) -> Callable[[Problems], Iterator[PlacedRow]]:
-    """Give what reads the rows of a data set, which is loaded here; code inside a data set is never run.
+    """Return what reads the rows of a data set, which is loaded here; code inside a data set is never run.
 
     Raises:
         DataError: it cannot be reached or found, or has no split of that name.
@@ -27,7 +27,7 @@ def open_dataset(source: Source, key: str) -> Callable[[Problems], Iterator[Plac
 
 
 def fetch_dataset(source: Source, key: str) -> tuple[Path, str | None]:
-    """Give where the files of a data set lie, brought here if need be, and its commit where a hub says one.
+    """Return where the files of a data set lie, brought here if need be, and its commit where a hub says one.
 
     Raises:
         DataError: as `open_dataset`.
@@ -49,7 +49,7 @@ def fetch_dataset(source: Source, key: str) -> tuple[Path, str | None]:
 
 
 def split_of(source: Source, key: str) -> str:
-    """Give the split that is read where the source at a key names none."""
+    """Return the split that is read where the source at a key names none."""
     return source.split or ("test" if key.startswith("data.eval") else "train")
 
 

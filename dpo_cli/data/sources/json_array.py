@@ -17,9 +17,9 @@ DECODER = json.JSONDecoder()
 
 
 def elements(file: IO[bytes], path: Path, problems: Problems) -> Iterator[tuple[Any, str, str]]:
-    """Give each element of a file that holds one array: value, `file:line`, and its text.
+    """Return each element of a file that holds one array: value, `file:line`, and its text.
 
-    The first syntax error goes to `problems` and ends the file: what stands behind it cannot be told apart.
+    The first syntax error goes to `problems` and ends the file: what comes after it cannot be parsed.
 
     Raises:
         DataError: a byte that is not UTF-8.
@@ -77,7 +77,7 @@ class _Window:
         self._step(1)
 
     def value(self) -> tuple[Any, str, str]:
-        """Give the next value with its line and its text; read on until it is whole."""
+        """Return the next value with its line and its text; read on until it is whole."""
         self.next_char()
         while True:
             try:

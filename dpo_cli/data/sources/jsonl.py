@@ -19,7 +19,7 @@ BROKEN = re.compile("[\0\ud800-\udfff]")
 
 
 def read(path: Path, problems: Problems) -> Iterator[PlacedRow]:
-    """Give the rows of a file; lines that cannot be read go to `problems`. Blank lines, BOM and CRLF are fine.
+    """Return the rows of a file; lines that cannot be read go to `problems`. Blank lines, BOM and CRLF are fine.
 
     A file that starts with "[" is read as an array, whatever its name: no row of JSON lines starts so.
 

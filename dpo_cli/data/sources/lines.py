@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file to read, decompressed where its name ends in .gz.
+    """Return a file to read, decompressed where its name ends in .gz.
 
     Raises:
         DataError: it cannot be read, is damaged, or starts with the mark of another encoding.
@@ -43,11 +43,11 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def text_lines(file: IO[bytes], path: Path, problems: Problems) -> Iterator[Line]:
-    """Give a file's lines without its byte order mark; a line with a NUL byte goes to `problems`.
+    """Return a file's lines without its byte order mark; a line with a NUL byte goes to `problems`.
 
     Raises:
-        DataError: a line above 32 MiB, or a byte that is not UTF-8. What single-byte encoding a file is in cannot be told from
-            its bytes, so none is guessed; and as one such byte means that the file is not UTF-8, the first is told and no other.
+        DataError: a line above 32 MiB, or a byte that is not UTF-8. What single-byte encoding a file is in cannot be seen in
+            its bytes, so none is guessed; and as one such byte means that the file is not UTF-8, only the first is reported.
     """
     number = 0
     while raw := file.readline(MAX_LINE_BYTES + 1):

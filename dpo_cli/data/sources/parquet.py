@@ -21,7 +21,7 @@ _BATCH_ROWS = 64
 
 
 def read(path: Path, problems: Problems) -> Iterator[PlacedRow]:
-    """Give the rows of a file; a Parquet file is whole or damaged, so nothing goes to `problems`.
+    """Return the rows of a file; a Parquet file is whole or damaged, so nothing goes to `problems`.
 
     Raises:
         DataError: damaged or no Parquet file, or one that unfolds to far more than it holds.

@@ -64,11 +64,11 @@ class Encoder:
     def encode(
         self, examples: Sequence[Example], advance: Callable[[int], None] | None = None
     ) -> list[Encoded]:
-        """Give each example as a token group within `max_length`, or the reason why it is dropped.
+        """Return each example as a token group within `max_length`, or the reason why it is dropped.
 
         Args:
             examples: messages or text, also mixed.
-            advance: is told how many more rows are done.
+            advance: called with how many more rows are done.
 
         Raises:
             ModelError: no chat template for messages, or one that fails (see `check_template`).
@@ -84,7 +84,7 @@ class Encoder:
         return results
 
     def serving_prompt(self, example: Example) -> tuple[str, list[int]]:
-        """Give what a server sends the model for this example's prompt: text and ids, not truncated.
+        """Return what a server sends the model for this example's prompt: text and ids, not truncated.
 
         Raises:
             ModelError: the template fails.
@@ -105,7 +105,7 @@ class Encoder:
         raise AssertionError(f"{example.source} is refused, and rendered without an error")
 
     def _prepared(self, example: Example) -> Example:
-        """Give the example as it is rendered: without thoughts where the recipe drops them."""
+        """Return the example as it is rendered: without thoughts where the recipe drops them."""
         return without_thoughts(example, self.marks) if self.config.thinking == "drop" else example
 
     def _encode_chunk(self, given: Sequence[Example]) -> list[Encoded]:
@@ -201,7 +201,7 @@ class Encoder:
     def _score(
         self, ids: list[np.ndarray], whole: int, answers: list[Answer], is_whole: bool
     ) -> tuple[np.ndarray, np.ndarray, Note]:
-        """Give a conversation up to its last answer's end token, or all of it, the mask of its answers, and notes."""
+        """Return a conversation up to its last answer's end token, or all of it, the mask of its answers, and notes."""
         tokens, notes, stop = ids[whole], Note(0), 0
         mask = np.zeros(len(tokens), dtype=bool)
         for answer in answers:
@@ -220,7 +220,7 @@ class Encoder:
         return tokens, mask, notes
 
     def _score_thoughts(self, tokens: np.ndarray, mask: np.ndarray) -> Note:
-        """Take think blocks out of the mask of a conversation's answers, unless the recipe keeps them; give what was found."""
+        """Take think blocks out of the mask of a conversation's answers, unless the recipe keeps them; return what was found."""
         notes, is_kept = Note(0), self.config.thinking == "keep"
         edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
         for start, stop in edges.reshape(-1, 2).tolist():
@@ -237,7 +237,7 @@ class Encoder:
         return notes
 
     def _end_of_answer(self, tokens: np.ndarray, start: int, end: int) -> int:
-        """Give the position behind an answer's end token, without what the template writes after it.
+        """Return the position behind an answer's end token, without what the template writes after it.
 
         Behind an answer stand control tokens and white space. The end is the token that the template writes behind a plain answer; where
         that is not there, the first control token: one before it belongs to what is said, as the end of a tool call does.
@@ -266,7 +266,7 @@ class Encoder:
 
 
 def common_prefix(first: np.ndarray, *others: np.ndarray) -> int:
-    """Give how many leading ids all arrays share."""
+    """Return how many leading ids all arrays share."""
     length = len(first)
     for other in others:
         length = min(length, len(other))

@@ -54,13 +54,13 @@ class Unfit(Exception):
 
 
 def text_sheet(example: Example) -> Sheet:
-    """Give the sheet of raw text: the prompt and each continuation."""
+    """Return the sheet of raw text: the prompt and each continuation."""
     texts = [str(example.prompt), *(f"{example.prompt}{completion}" for completion in example.completions)]
     return Sheet([View(text) for text in texts], [(k, [Answer(0, k)]) for k in range(1, len(texts))])
 
 
 def chat_sheet(example: Example, renderer: Renderer, has_control_text: bool, unwritten: Unwritten) -> Sheet:
-    """Give the sheet of a conversation, every assistant turn of a completion an answer, but those that the data mark as not to be trained on.
+    """Return the sheet of a conversation, every assistant turn of a completion an answer, but those that the data mark as not to be trained on.
 
     Args:
         example: messages.
@@ -128,7 +128,7 @@ def _closed(show: Show, turns: Sequence[Message]) -> str:
 
 
 def _continues(whole: str, opened: str, closed: Callable[[], str]) -> bool:
-    """Say whether a conversation keeps everything before an answer; the opening of the answer itself may differ.
+    """Return whether a conversation keeps everything before an answer; the opening of the answer itself may differ.
 
     Thinking templates open with a tag that a finished answer does not have. Were anything earlier to differ, the
     tokens behind it would count as the answer's.

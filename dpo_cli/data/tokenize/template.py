@@ -43,7 +43,7 @@ class Renderer:
     """Whether system prompts are put in front of the first user turn."""
 
     def prompt(self, example: Example) -> list[Message]:
-        """Give the example's prompt messages, with the system prompt in front if it has none."""
+        """Return the example's prompt messages, with the system prompt in front if it has none."""
         turns = [turn for turn in example.prompt if not isinstance(turn, str)]
         if self.system is not None and not _has_system(turns):
             turns = [{"role": "system", "content": self.system}, *turns]
@@ -60,7 +60,7 @@ class Renderer:
         return tail if found else None
 
     def render(self, example: Example, turns: Sequence[Message], is_open: bool) -> str:
-        """Give the text of a conversation; `is_open` ends it where the assistant would speak.
+        """Return the text of a conversation; `is_open` ends it where the assistant would speak.
 
         Raises:
             ModelError: the template fails on this row.
@@ -68,7 +68,7 @@ class Renderer:
         return self._apply(example, turns, is_open, tokenize=False)
 
     def plain_ids(self, example: Example, turns: Sequence[Message], is_open: bool) -> list[int] | None:
-        """Give the ids of a conversation whose content spells control tokens: such text becomes ordinary tokens.
+        """Return the ids of a conversation whose content spells control tokens: such text becomes ordinary tokens.
 
         None where the tokenizer cannot express it as text.
 
@@ -225,7 +225,7 @@ def _check_system(renderer: Renderer, examples: Sequence[Example], n: int) -> No
 
 
 def _lost_system(renderer: Renderer, example: Example) -> str | None:
-    """Say how the template loses a system prompt; empty where it writes it, None where it fails on the row in any case."""
+    """Return how the template loses a system prompt; empty where it writes it, None where it fails on the row in any case."""
     first, *rest = renderer.prompt(example)
     turns = [{**first, "content": MARKER}, *rest]
     try:

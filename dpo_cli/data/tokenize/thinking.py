@@ -35,18 +35,18 @@ class Block(NamedTuple):
 
 
 def marks_of(tokenizer: PreTrainedTokenizerBase) -> tuple[Marks, ...]:
-    """Give the marks of think blocks: the usual ones, and those that the chat template writes."""
+    """Return the marks of think blocks: the usual ones, and those that the chat template writes."""
     template = str(tokenizer.chat_template or "")
     return (USUAL, *(marks for marks in OTHERS if marks[0] in template))
 
 
 def is_marked(text: str, marks: Sequence[Marks]) -> bool:
-    """Say whether a text spells any mark."""
+    """Return whether a text spells any mark."""
     return any(mark in text for pair in marks for mark in pair)
 
 
 def blocks(text: str, marks: Sequence[Marks]) -> list[Block]:
-    """Give the think blocks of an answer, in order.
+    """Return the think blocks of an answer, in order.
 
     One that is closed and not opened started with the answer (its opening belongs to the prompt); one that is not closed reaches to the end.
     """
@@ -70,7 +70,7 @@ def _blocks(text: str, opening: str, closing: str) -> list[Block]:
 
 
 def thinks(completion: Text, marks: Sequence[Marks]) -> bool:
-    """Say whether any answer of a completion holds a thought."""
+    """Return whether any answer of a completion holds a thought."""
     if isinstance(completion, str):
         return _has_thought(completion, marks)
     return any(
@@ -81,7 +81,7 @@ def thinks(completion: Text, marks: Sequence[Marks]) -> bool:
 
 
 def without_thoughts(example: Example, marks: Sequence[Marks]) -> Example:
-    """Give the example with the think blocks of all its answers removed, earlier ones in the prompt too; itself where there are none."""
+    """Return the example with the think blocks of all its answers removed, earlier ones in the prompt too; itself where there are none."""
     if not any(thinks(text, marks) for text in (example.prompt, *example.completions)):
         return example
     prompt = example.prompt if isinstance(example.prompt, str) else _without(example.prompt, marks)

@@ -32,13 +32,13 @@ REASONS = list(Reason)
 
 
 def default_folder() -> Path:
-    """Give the user's cache folder for tokenised rows."""
+    """Return the user's cache folder for tokenised rows."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(home) / "dpo-cli" / "tokens"
 
 
 def cache_key(examples: Sequence[Example], tokenizer_digest: str, data: Data, whole_rows: bool) -> str:
-    """Give the digest of everything that decides the tokens of these examples."""
+    """Return the digest of everything that decides the tokens of these examples."""
     settings = [
         data.max_length,
         data.long_prompt,
@@ -64,7 +64,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def load(path: Path, examples: Sequence[Example]) -> list[Encoded] | None:
-    """Give the stored result for these examples; None if there is none or it is damaged."""
+    """Return the stored result for these examples; None if there is none or it is damaged."""
     try:
         raw = path.read_bytes()
     except OSError:

@@ -25,7 +25,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """Give the tokenizer of `model.tokenizer`, or of `model.name`, with the recipe's end token and chat template.
+    """Return the tokenizer of `model.tokenizer`, or of `model.name`, with the recipe's end token and chat template.
 
     Raises:
         ModelError: path missing, no tokenizer there, unreachable, no end token, an end token it does not know, a template above 1 MiB.
@@ -105,7 +105,7 @@ def _read_template(path: Path) -> str:
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Give a digest of everything that decides how text becomes ids: vocabulary, rules, special tokens, template."""
+    """Return a digest of everything that decides how text becomes ids: vocabulary, rules, special tokens, template."""
     # Truncation and padding are left over from earlier calls and decide nothing here.
     unused = {"truncation": None, "padding": None}
     is_fast = tokenizer.is_fast
@@ -145,24 +145,24 @@ class Vocabulary:
         return {i: token for i, token in found.items() if token not in thinking}
 
     def can_end(self, token: int) -> bool:
-        """Say whether an id is a control token that may end an answer; the unknown token stands for ordinary text, one that is meant for itself."""
+        """Return whether an id is a control token that may end an answer; the unknown token is ordinary text, one that is meant is itself."""
         if token == self._tokenizer.eos_token_id:
             return True
         is_unknown = token == self._tokenizer.unk_token_id
         return token in self.special and self.special[token] not in self._meant and not is_unknown
 
     def is_blank(self, token: int) -> bool:
-        """Say whether an id stands for white space only."""
+        """Return whether an id stands for white space only."""
         return not self.piece(token).strip()
 
     def piece(self, token: int) -> str:
-        """Give the text of one id; a byte of a longer character comes as the replacement character."""
+        """Return the text of one id; a byte of a longer character comes as the replacement character."""
         if token not in self._pieces:
             self._pieces[token] = str(self._tokenizer.decode([token]))
         return self._pieces[token]
 
     def spells_control(self, value: Any) -> bool:
-        """Say whether any text within a value (keys included) spells a control token that is not meant."""
+        """Return whether any text within a value (keys included) spells a control token that is not meant."""
         return _spells(value, self._control)
 
     def spells_meant(self, value: Any) -> bool:

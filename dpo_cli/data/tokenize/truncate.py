@@ -25,7 +25,7 @@ class Encoded(NamedTuple):
 
 
 def fit(group: TokenGroup, notes: Note, config: Data, bos: int | None) -> Encoded:
-    """Give the group cut to `max_length` tokens of prompt + completion, or the reason to drop it.
+    """Return the group cut to `max_length` tokens of prompt + completion, or the reason to drop it.
 
     `long_prompt: cut_start` keeps the prompt's end (and its BOS): as much as the longest completion leaves, but at
     least half of `max_length`. What is still too long is the completion's, by `long_completion`.
@@ -67,7 +67,7 @@ def fit(group: TokenGroup, notes: Note, config: Data, bos: int | None) -> Encode
 
 
 def _is_one(completions: Sequence[np.ndarray]) -> bool:
-    """Say whether several completions are all the same, so that none is preferred."""
+    """Return whether several completions are all the same, so that none is preferred."""
     return len(completions) > 1 and len({ids.tobytes() for ids in completions}) == 1
 
 

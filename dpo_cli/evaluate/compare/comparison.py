@@ -162,7 +162,7 @@ def check_same(entries: Sequence[Entry]) -> None:
 
 
 def _other_rows(first: Entry, other: Entry) -> str:
-    """Say how the rows of two entries differ."""
+    """Return how the rows of two entries differ."""
     parts = []
     for one, two in ((other, first), (first, other)):
         alone = ~np.isin(one.rows.key, two.rows.key)
@@ -225,7 +225,7 @@ def _recipe_diff(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
 
 
 def _notes(found: Comparison, *, is_grouped_by_seed: bool) -> list[str]:
-    """Say what must not be read into the figures."""
+    """Return what must not be read into the figures."""
     first, notes = found.entries[0], []
     other_ids = [e.name for e in found.entries if not np.array_equal(e.rows.ids, first.rows.ids)]
     if other_ids:

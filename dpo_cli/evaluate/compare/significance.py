@@ -75,7 +75,7 @@ def recipes_differ(a: np.ndarray, b: np.ndarray, clusters: Sequence[str]) -> Dif
     """Compare two recipes, each by several runs that differ in their seed, on the same rows.
 
     A hierarchical bootstrap: prompts are drawn for both recipes at once, seeds for each. Three things would bias it with a few seeds and
-    are mended. The spread of m drawn seeds is short by sqrt((m - 1) / m): their deviations are stretched by its inverse. What a seed does
+    are corrected. The spread of m drawn seeds is short by sqrt((m - 1) / m): their deviations are stretched by its inverse. What a seed does
     to single prompts is drawn twice, with seeds and with prompts: it is taken off once. And a spread that is itself estimated from m
     seeds asks for Student's t in place of the normal distribution, with Satterthwaite's degrees of freedom over the three parts
     (prompts, seeds of a, seeds of b).

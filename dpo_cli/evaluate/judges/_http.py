@@ -89,7 +89,7 @@ class Patience:
     """Asks again after a pause that doubles, and stops asking at all where the server answers nobody any more."""
 
     def __init__(self, tries: int, pause_s: float, gone_after: int) -> None:
-        """Say how much of it there is.
+        """Return how much of it there is.
 
         Args:
             tries: of a question.

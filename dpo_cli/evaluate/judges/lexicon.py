@@ -41,5 +41,5 @@ class Lexicon:
         return float(self._analyzer.polarity_scores(answer)["compound"])
 
     def facts(self) -> dict[str, Any]:
-        """Say what the score is."""
+        """Return what the score is."""
         return {"score": "VADER compound, -1 to 1"}

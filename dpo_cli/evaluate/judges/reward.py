@@ -64,7 +64,7 @@ class Reward:
         return verdicts
 
     def facts(self) -> dict[str, Any]:
-        """Say how it read."""
+        """Return how it read."""
         return {"input": self._reads, "digest": self.digest}
 
     def scores(self, asked: Sequence[tuple[Text, str]]) -> list[Score]:

@@ -113,7 +113,7 @@ def evaluate_pairs(
 def judged(
     scored: LogProbs, reference: LogProbs | None, method: Method, config: Any, tie_nats: float
 ) -> tuple[float, dict[str, Tensor]]:
-    """Return a method's loss and its metrics on pairs; one that eats no pairs gets of each what it would train on.
+    """Return a method's loss and its metrics on pairs; one that trains on other data gets of each pair what it would train on.
 
     A pair's `rewards/accuracies` is 1, 0 or, for a tie within `tie_nats`, 1/2: see `methods._base.wins`.
     """
@@ -122,8 +122,8 @@ def judged(
         return float(mean_loss(out, scored)), with_ties(out.metrics, scored, reference, tie_nats)
     metrics = reward_metrics(*pairs(method.reward(scored, reference, config)), scored)
     if method.data == "targets":
-        eaten = LogProbs(scored.total[0::2], scored.tokens[0::2])
+        trained_on = LogProbs(scored.total[0::2], scored.tokens[0::2])
     else:
-        eaten = replace(scored, labels=torch.arange(len(scored.total)) % 2 == 0)
-    loss = mean_loss(method.loss(eaten, reference, config), eaten, 1)
+        trained_on = replace(scored, labels=torch.arange(len(scored.total)) % 2 == 0)
+    loss = mean_loss(method.loss(trained_on, reference, config), trained_on, 1)
     return float(loss), with_ties(metrics, scored, reference, tie_nats)

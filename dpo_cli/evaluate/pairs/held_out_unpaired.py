@@ -27,7 +27,7 @@ def evaluate_unpaired(
         clusters: a digest of each one's prompt, (n,): the interval is over prompts.
         policy: of each, (n,), on the CPU.
         reference: the same completions, (n,), on the CPU; None for a method without a reference.
-        method: gives rewards and losses; one that eats labelled completions or targets.
+        method: gives rewards and losses; one that trains on labelled completions or targets.
         config: the method's knobs.
     """
     assert method.reward is not None, "a method of single completions rates them"

@@ -95,7 +95,7 @@ class Ledger:
         }
 
     def lists(self, n: int) -> dict[str, list[dict[str, Any]]]:
-        """Give up to n suspected pairs, those that stand lowest first; of the others those with the lowest margins, and those that fell furthest.
+        """Return up to n suspected pairs, those that stand lowest first; of the others those with the lowest margins, and those that fell furthest.
 
         Plain values for JSON: None where there is none, as of a pair that no step came to.
         """

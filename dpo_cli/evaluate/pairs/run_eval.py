@@ -40,7 +40,7 @@ from dpo_cli.reference.known_values import pinned_values
 from dpo_cli.reference.provide import load_reference, prepare
 from dpo_cli.reference.source import reference_of
 from dpo_cli.runs.target import NONE, Part, Subject, has_reward_head, subject_of
-from dpo_cli.types import Diet, LogProbs, TokenGroup, Want
+from dpo_cli.types import DataNeeds, LogProbs, TokenGroup, Want
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def open_subject(subject: Subject) -> tuple[Start, PreTrainedTokenizerBase]:
 def measure_into(
     subject: Subject, split: Part, out: Path | None, runtime: Runtime
 ) -> tuple[Measured, Path | None]:
-    """Measure, and write the results into `out` or the run's own folder; give that folder, None for a model without either.
+    """Measure, and write the results into `out` or the run's own folder; return that folder, None for a model without either.
 
     Raises:
         UserError: as `measure`; results that cannot be written.
@@ -136,16 +136,16 @@ def held_out(subject: Subject, tokenizer: PreTrainedTokenizerBase, split: Part) 
         RecipeError: nothing says which.
     """
     data = subject.recipe.data
-    diet = Diet("pairs", whole_rows=methods.get(subject.recipe.method.name).trains_head)
+    needs = DataNeeds("pairs", whole_rows=methods.get(subject.recipe.method.name).trains_head)
     if split == "eval" and data.eval:
         # Only these are read: not a million training rows for their sake.
         sets = [replace(source, split=source.split or "test", weight=1.0) for source in data.eval]
         only = replace(data, train=sets, eval=[], split=Split(eval=0.0, test=0.0), drop=None)
-        return _load(only, tokenizer, diet, "data.eval").train_rows
+        return _load(only, tokenizer, needs, "data.eval").train_rows
     if not subject.has_training_data:
         what = f"'{subject.name}' comes without rows to measure on"
         raise RecipeError.of("data.eval", what, "data.eval=[{path: pairs.jsonl}]")
-    rows = getattr(_load(replace(data, eval=[]), tokenizer, diet, "data.train"), f"{split}_rows")
+    rows = getattr(_load(replace(data, eval=[]), tokenizer, needs, "data.train"), f"{split}_rows")
     if not rows:
         what = f"no row is held out for '{split}': the recipe's share is {getattr(data.split, split):g}"
         fix = "data.eval=[{path: pairs.jsonl}] with rows that it was not trained on"
@@ -153,14 +153,14 @@ def held_out(subject: Subject, tokenizer: PreTrainedTokenizerBase, split: Part) 
     return list(rows)
 
 
-def _load(data: DataConfig, tokenizer: PreTrainedTokenizerBase, diet: Diet, key: str) -> Data:
+def _load(data: DataConfig, tokenizer: PreTrainedTokenizerBase, needs: DataNeeds, key: str) -> Data:
     """Load `data.train`, and tell what is wrong with it by the recipe's own key for these rows and by what measuring takes.
 
     Raises:
         DataError: as `load_data`.
     """
     try:
-        return load_data(data, tokenizer, diet)
+        return load_data(data, tokenizer, needs)
     except DataError as error:
         raise DataError(_as_measured(problem, key) for problem in error.problems) from None
 
@@ -210,7 +210,7 @@ def score_policy(
     want: frozenset[Want],
     tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[LogProbs, str]:
-    """Load a model, score groups over all ranks and let it go; give its log-probs (N,), or scores, and how the rows were laid out."""
+    """Load a model, score groups over all ranks and let it go; return its log-probs (N,), or scores, and how the rows were laid out."""
     storage = storage_of(recipe, runtime, start)
     with progress("loading the model"):
         if methods.get(recipe.method.name).trains_head:

@@ -104,7 +104,7 @@ def speakers(name: str, against: str | None, system: str | None) -> list[Speaker
 
 
 def generation(speaker: Speaker, temperature: float, max_tokens: int) -> GenerationConfig:
-    """Give how a speaker answers: greedily at temperature 0, until one of the tokens that its model says end an answer."""
+    """Return how a speaker answers: greedily at temperature 0, until one of the tokens that its model says end an answer."""
     sampling: dict[str, Any] = {"temperature": temperature} if temperature > 0 else {}
     return GenerationConfig(
         do_sample=temperature > 0,

@@ -81,5 +81,5 @@ def last(rows: Sequence[Row], name: str, n: int) -> list[float]:
 
 
 def window(rows: Sequence[Row], n: int = RECENT_ROWS) -> str:
-    """Say which steps a running mean is over."""
+    """Return which steps a running mean is over."""
     return f"steps {rows[-min(n, len(rows))]['step']:.0f} to {rows[-1]['step']:.0f}"

@@ -20,14 +20,14 @@ _UNIT = {"m": 10**6, "b": 10**9}
 
 
 def need_of(recipe: Recipe, size: Size) -> Need:
-    """Give what training a model of that size needs by a recipe's method, adapter and reference."""
+    """Return what training a model of that size needs by a recipe's method, adapter and reference."""
     is_live = recipe.reference.source == "live" and methods.get(recipe.method.name).needs_reference
     adapter = recipe.model.adapter
     return Need(size, is_live, None if adapter is None else adapter.rank)
 
 
 def size_of(name: str) -> Size | None:
-    """Give the size of a model without any network: from the headers of its weights, else from its name ("llama-7b"), else None.
+    """Return the size of a model without any network: from the headers of its weights, else from its name ("llama-7b"), else None.
 
     Args:
         name: a folder, a run's folder, or a hub id.
@@ -61,7 +61,7 @@ def stored_size(folder: Path) -> Size | None:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """Give the files that transformers would load: some folders hold the weights a second time under another name."""
+    """Return the files that transformers would load: some folders hold the weights a second time under another name."""
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file() or not index.is_file():
         return [whole]
@@ -73,7 +73,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def free_ram(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Give the bytes that this process could still take: what the machine has left, and what its container or batch job allows.
+    """Return the bytes that this process could still take: what the machine has left, and what its container or batch job allows.
 
     Args:
         proc: where Linux tells of memory and processes; without it all of the machine's memory counts as free.
@@ -96,5 +96,5 @@ def _allowances(cgroups: Path, group: Path) -> Iterator[int]:
 
 
 def _entries(path: Path, name: str) -> list[int]:
-    """Give the numbers that stand behind a name in the kernel's lists."""
+    """Return the numbers that stand behind a name in the kernel's lists."""
     return [int(line.split()[1]) for line in path.read_text().splitlines() if line.split()[:1] == [name]]

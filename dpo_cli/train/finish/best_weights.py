@@ -78,7 +78,7 @@ def selection_of(parts: Parts) -> Selection | None:
 def choose(
     parts: Parts, selection: Selection | None, trained: Evaluation | None
 ) -> tuple[Evaluation | None, str]:
-    """Put the weights that a run ships in place; give their evaluation and, where there was a choice, which they are in words."""
+    """Put the weights that a run ships in place; return their evaluation and, where there was a choice, which they are in words."""
     if selection is None or trained is None:
         return trained, ""
     choice = selection.choose(trained)
@@ -197,7 +197,7 @@ class Selection:
         return self._folder / f"step-{step:08d}.safetensors"
 
     def _write(self, step: int, model: nn.Module) -> str:
-        """Write the trained weights, whole or not at all; give the file's digest."""
+        """Write the trained weights, whole or not at all; return the file's digest."""
         path = self._path(step)
         weights = {
             name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad

@@ -48,7 +48,7 @@ class Measured:
 
 
 def save_model(parts: Parts) -> Path:
-    """Write `model/`: weights in the type they were trained in, tokenizer, template, generation config; give its path.
+    """Write `model/`: weights in the type they were trained in, tokenizer, template, generation config; return its path.
 
     Raises:
         StorageError: it cannot be written.

@@ -28,7 +28,7 @@ def test_ls_names_method_paper_data_and_purpose() -> None:
     assert rows["llama7b_hh"]["method"] == "dpo"
 
 
-def test_ls_says_what_rows_a_method_eats_and_what_memory_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ls_says_what_rows_a_method_takes_and_what_memory_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     (line,) = [line for line in run("recipes", "ls").splitlines() if line.startswith("llama7b_hh_kto ")]
     rows = {row["name"]: row for row in json.loads(run("recipes", "ls", "--json"))["recipes"]}

@@ -13,7 +13,7 @@ from dpo_cli.data.audit.text_checks import is_refusal, nearly_same, template_fau
 from dpo_cli.data.audit.write_clean import write_clean
 from dpo_cli.data.tokenize.tokenizer import Vocabulary
 from dpo_cli.recipe.schema import Source, Split
-from dpo_cli.types import DataKind, Diet, Example
+from dpo_cli.types import DataKind, DataNeeds, Example
 from tests.data.build import chat, load_rows, needs_control_text, parse, read
 from tests.fakes import byte_tokenizer, pair_rows, write_jsonl
 
@@ -145,7 +145,7 @@ def test_a_recipe_finds_in_rankings_what_is_found_in_their_file(tmp_path: Path, 
         for i, order in enumerate(orders)
     ]
     rows.append({"prompt": "q", "completions": ["No.", "Yes, it is.", "yes it is", "yes it is"]})
-    data = load_rows(tmp_path, rows, source={"format": "ranking"}, diet=Diet(kind))
+    data = load_rows(tmp_path, rows, source={"format": "ranking"}, needs=DataNeeds(kind))
     expected = {"duplicates": 1, "contradictions": 1, "nearly_same": 1}
     assert found(audit_data(data, byte_tokenizer())) == expected
     assert found(audit(parse(rows, format="ranking").examples, [])) == expected

@@ -128,7 +128,7 @@ def test_names_of_others_are_written_down(tmp_path, row, layout, columns, labels
 def test_margins_that_the_data_state_are_read_where_they_are_called_so(tmp_path):
     row = {"prompt": Q, "chosen": A, "rejected": B, "chosen_score": 3, "rejected_score": 1}
     found = look(tmp_path, [row, {**row, "chosen_score": 2}])
-    assert found.unused["chosen_score"] == "rates answers, which are told apart already"
+    assert found.unused["chosen_score"] == "rates answers, which are ranked already"
 
 
 def test_a_table_of_votes(tmp_path):

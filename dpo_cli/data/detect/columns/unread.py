@@ -70,7 +70,7 @@ def _look(top: str, parts: Sequence[Column], read: Sequence[Column], profile: Pr
         return Unread(top, "the same in all rows")
     if _is_judgement(given):
         if layout == "pairs" and not any(_names_a_side(column, profile) for column in given):
-            return Unread(top, "rates answers, which are told apart already")
+            return Unread(top, "rates answers, which are ranked already")
         return Unread(top, "may say which answer is better", True)
     if any(is_context(column.path) for column in given) and any(
         column.kind in ("text", "turns", "exchanges", "texts") for column in given

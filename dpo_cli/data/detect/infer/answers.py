@@ -1,4 +1,4 @@
-"""Where a file has answers, and every way in which they could be told better from worse."""
+"""Where a file has answers, and every way in which they could be ranked."""
 
 from __future__ import annotations
 

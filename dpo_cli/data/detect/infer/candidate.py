@@ -68,19 +68,19 @@ class Candidate:
 
 def settings_of(source: Source, given: Source) -> list[Setting]:
     """Return what must be typed to get a source, but for what is stated already."""
-    told = [Setting("format", source.format)] if given.format == "auto" else []
+    stated = [Setting("format", source.format)] if given.format == "auto" else []
     for name in ("gather", "better"):
         if getattr(source, name) != getattr(given, name):
-            told.append(Setting(name, getattr(source, name)))
-    told += [
+            stated.append(Setting(name, getattr(source, name)))
+    stated += [
         Setting(f"columns.{name}", path)
         for name, path in source.columns.items()
         if given.columns.get(name) != path
     ]
     if source.labels != given.labels:
-        told += [Setting(f"labels.{name}", word) for name, words in source.labels.items() for word in words]
-    told += [Setting("ignore", name) for name in source.ignore if name not in given.ignore]
-    return told
+        stated += [Setting(f"labels.{name}", word) for name, words in source.labels.items() for word in words]
+    stated += [Setting("ignore", name) for name in source.ignore if name not in given.ignore]
+    return stated
 
 
 def examples(source: Source, profile: Profile) -> list[Example | None]:

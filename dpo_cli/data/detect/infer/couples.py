@@ -63,7 +63,7 @@ def find_couple(profile: Profile, given: Names) -> Couple | None:
 
 
 def judged(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[Candidate]:
-    """Return how two answers could be told apart.
+    """Return how two answers could be ranked.
 
     Args:
         couple: the answers.
@@ -79,8 +79,8 @@ def judged(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[C
             base = Candidate(layout, {**couple.columns, **{name: given[name] for name in names}})
             if layout == "winner" or not set(words_in(given["rating_a"])) & (RANK_WORDS | LOW_WORDS):
                 return [base]
-            told = ((better, f"the {better} rating is better") for better in ("lower", "higher"))
-            return [replace(base, better=better, means=means, is_sure=False) for better, means in told]
+            readings = ((better, f"the {better} rating is better") for better in ("lower", "higher"))
+            return [replace(base, better=better, means=means, is_sure=False) for better, means in readings]
     free = [path for path in profile.columns if path not in (couple.first, couple.second, *given.values())]
     found = [*_one_hot(couple, profile, free), *_rated(couple, profile, free)]
     for path in winner_columns(couple, profile, free):

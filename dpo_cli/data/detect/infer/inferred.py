@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dpo_cli.data.detect.label_words import told
+from dpo_cli.data.detect.label_words import spelled
 from dpo_cli.data.formats._base import Format
 from dpo_cli.recipe.schema import Source
 
@@ -34,7 +34,7 @@ class Inferred:
         for name, column in source.columns.items():
             facts.append(f"  {name} is the column {column!r}" if column else f"  {name} is not read")
         if source.labels:
-            facts.append(f"  words: {told(source.labels)}")
+            facts.append(f"  words: {spelled(source.labels)}")
         if source.better is not None:
             facts.append(f"  the {source.better} rating is better")
         if source.gather != "rows":

@@ -38,8 +38,8 @@ class Question(DataError):
             (option,) = self.options
             seen = f" ({option.shown})" if option.shown else ""
             return [f"{start}{seen}. Fix: paste this line if it is right: {option.command}"]
-        told = [f"{start}. Fix: paste the line that is right"]
+        lines = [f"{start}. Fix: paste the line that is right"]
         for option in self.options:
-            told.append(f"  {option.means}" + (f": {option.shown}" if option.shown else ""))
-            told.append(f"    {option.command}")
-        return told
+            lines.append(f"  {option.means}" + (f": {option.shown}" if option.shown else ""))
+            lines.append(f"    {option.command}")
+        return lines
