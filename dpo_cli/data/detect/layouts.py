@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -88,19 +88,24 @@ def matching(row: Mapping[str, Any]) -> list[Layout]:
     return [layout for layout in fitting if len(layout.has) == most]
 
 
-def reads(layout: Layout, source: Source, row: Mapping[str, Any]) -> bool:
-    """Return whether a row's values are what the layout says; a row that states nothing is not."""
+def reads(layout: Layout, source: Source, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a row's values are what the layout says, and no row has a word that the layout does not name."""
     if layout.source.get("gather", "rows") != "rows":
         return True
     stated = layout.applied(source)
     columns, unread = named_fields(stated)
     words = read_labels(stated.labels, "layouts.yaml")
     kind = formats.get(stated.format)
-    try:
-        values = Reading(kind, True, columns, words, stated.better == "lower", unread).read(row)
-    except (UnknownWord, SkipRow):
-        return False
-    return kind.matches(values)
+    reading = Reading(kind, True, columns, words, stated.better == "lower", unread)
+    found = False
+    for row in rows:
+        try:
+            found = kind.matches(reading.read(row)) or found
+        except UnknownWord:
+            return False
+        except SkipRow:
+            continue
+    return found
 
 
 def resolved(source: Source, rows: Iterable[PlacedRow]) -> tuple[Source, str]:
@@ -116,7 +121,7 @@ def resolved(source: Source, rows: Iterable[PlacedRow]) -> tuple[Source, str]:
     sample = list(islice(rows, LOOKED_AT))
     first = sample[0] if sample else None
     found = matching(first.values) if first is not None else []
-    found = [layout for layout in found if any(reads(layout, source, row.values) for row in sample)]
+    found = [layout for layout in found if reads(layout, source, [row.values for row in sample])]
     if not found:
         return source, ""
     if len(found) > 1:

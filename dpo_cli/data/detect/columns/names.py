@@ -9,7 +9,7 @@ NAMES = {
     "prompt": "question query instruction input ask request user user_message user_prompt message context problem post body x",
     "completion": "response answer output reply generation assistant assistant_message model_output bot_response ideal y",
     "chosen": "preferred accepted accept better good win winning best chosen_response response_chosen answer_chosen chosen_answer "
-    "preferred_response preferred_output positive response_j y_w yw",
+    "preferred_response preferred_output positive response_j y_w yw winner winner_response winning_response",
     "rejected": "dispreferred non_preferred nonpreferred not_preferred reject worse bad lose losing loser worst rejected_response "
     "response_rejected answer_rejected rejected_answer dispreferred_response non_preferred_output negative response_k y_l yl",
     "winner": "preferred preference choice better best label labels verdict vote votes selected picked winning chosen_side overall_preference "
@@ -55,7 +55,7 @@ META_WORDS = {
     "statement", "feedback_text", "metadata", "meta", "confidence", "ratio", "difference", "seconds",
 }  # fmt: skip
 """Words in a name that say that the column is about something, not the thing itself."""
-INDEX_WORDS = {"id", "idx", "index", "number", "choice", "no"}
+INDEX_WORDS = {"id", "idx", "index", "number", "no"}
 """Words in the name of a winner column whose number is that of the answer."""
 JUDGE_WORDS = {
     "winner", "loser", "chosen", "rejected", "reject", "rejects", "accepted", "dispreferred", "preferred", "preference", "preferences",

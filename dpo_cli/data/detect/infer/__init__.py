@@ -63,14 +63,18 @@ def infer(given: Source, command: Sequence[str] = ()) -> Inferred:
     if len(known) > 1:
         what = f"the rows have the layout of {known[0].sets[0]}, which can be read in {len(known)} ways"
         ask(file, what, [(layout.means, layout.applied(given)) for layout in known])
+    chosen, layout = None, ""
     if known:
         source = known[0].applied(given)
         ignored = [name for name in source.ignore if name in file.names]
         chosen, layout = Candidate.of(replace(source, ignore=ignored)), known[0].sets[0]
-        if doubtful := file.doubtful(chosen, ()):
+        doubtful = file.doubtful(chosen, ())
+        if doubtful and chosen.format in ("targets", "conversation") and not doubtful[0].is_context:
+            chosen, layout = None, ""  # rows for imitation that are judged: the layout is another one
+        elif doubtful:
             ask_about(file, chosen, (), doubtful)
-    else:
-        chosen, layout = _chosen(file), ""
+    if chosen is None:
+        chosen = _chosen(file)
     source = chosen.applied(given)
     return _inferred(file, source, file.parsed(source), layout)
 
@@ -90,7 +94,7 @@ def _known_layouts(file: File) -> list[layouts.Layout]:
         return []
     found = layouts.matching(sample[0])
     kept = [layout for layout in found if sum(map(layout.is_of, sample)) >= MOST * len(sample)]
-    return [layout for layout in kept if any(layouts.reads(layout, given, row) for row in sample)]
+    return [layout for layout in kept if layouts.reads(layout, given, sample)]
 
 
 def _chosen(file: File) -> Candidate:

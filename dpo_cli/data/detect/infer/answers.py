@@ -16,7 +16,7 @@ from dpo_cli.data.detect.columns.names import (
 )
 from dpo_cli.data.detect.columns.profile import Column, Profile
 from dpo_cli.data.detect.infer.candidate import Candidate, Names
-from dpo_cli.data.detect.infer.couples import find_couple, judged
+from dpo_cli.data.detect.infer.couples import FEW, find_couple, judged
 from dpo_cli.data.detect.infer.judges import judges, labelled
 from dpo_cli.data.detect.infer.lists import lists, trees
 from dpo_cli.data.tokenize.turns import is_turns, role_of
@@ -24,6 +24,7 @@ from dpo_cli.data.tokenize.turns import is_turns, role_of
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
 
+SHORT_CHARS = 24
 _BETTER = {"chosen", "preferred", "accepted"}
 _WORSE = {"rejected", "dispreferred", "reject", "nonpreferred"}
 _ORDERED = {"ranking", "ranked", "ranked_responses"}
@@ -41,7 +42,7 @@ def _pairs(profile: Profile, given: Names) -> Iterator[Candidate]:
     """Yield a chosen answer beside a rejected one, by their names."""
     chosen, rejected = (_side(role, profile, given) for role in ("chosen", "rejected"))
     if not rejected:
-        if chosen and names_in(chosen[0])[0] in _BETTER:
+        if chosen and names_in(chosen[0])[0] in _BETTER and not _names_one(chosen[0], profile, given):
             yield from _unnamed(chosen[0], profile, given)
         return
     if not chosen:
@@ -70,6 +71,13 @@ def _pairs(profile: Profile, given: Names) -> Iterator[Candidate]:
         else (chosen[0], rejected[0])
     )
     yield Candidate("pairs", {"chosen": first, "rejected": second})
+
+
+def _names_one(path: str, profile: Profile, given: Names) -> bool:
+    """Return whether a column of few short texts stands beside two numbered answers: it names the better one."""
+    is_short = profile.columns[path].kind == "text" and profile.columns[path].length < SHORT_CHARS
+    few = len(profile.words_of(path)) <= FEW or 2 * len(profile.words_of(path)) < profile.n
+    return is_short and few and find_couple(profile, given) is not None
 
 
 def _unnamed(chosen: str, profile: Profile, given: Names) -> Iterator[Candidate]:

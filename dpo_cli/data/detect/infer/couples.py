@@ -101,18 +101,21 @@ def _stated(candidate: Candidate, _name: str, given: Mapping[str, str]) -> Candi
     return replace(candidate, columns={**candidate.columns, **given})
 
 
-def _fellows(couple: Couple, profile: Profile, free: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield columns of numbers, one for each answer: only those that are numbered as the answers are."""
+def _fellows(
+    couple: Couple, profile: Profile, free: list[str], *, is_any: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Yield columns of numbers, one for each answer: those that are numbered as the answers are, or numbered at all."""
     numeric = [path for path in free if profile.columns[path].kind in ("number", "flag")]
     for first in numeric:
         for second in numeric:
-            if couple_of(first, second) == couple.numbers and first != second:
+            numbers = couple_of(first, second) if first != second else None
+            if numbers == couple.numbers or (is_any and numbers in COUPLES):
                 yield first, second
 
 
 def _one_hot(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Candidate]:
     """Yield columns of 0 and 1, one for each answer, of which never both are 1."""
-    for first, second in _fellows(couple, profile, free):
+    for first, second in _fellows(couple, profile, free, is_any=True):
         if not set(words_in(first)) & WIN_WORDS:
             continue
         rows = [

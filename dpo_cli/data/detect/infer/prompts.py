@@ -37,7 +37,9 @@ def find_prompt(candidate: Candidate, profile: Profile, given: Mapping[str, str]
         given: columns that are stated.
     """
     used = {path for path in candidate.columns.values()} | set(given.values())
-    ignored = set(candidate.ignore)
+    # What stands beside an answer in its own object is about the answer.
+    listed = {profile.column(path).top for path in used if "[]" in path}
+    ignored = set(candidate.ignore) | listed
     free = [
         p
         for p, c in profile.columns.items()
@@ -126,8 +128,28 @@ def _of(
         if names_in(p)[0] == "title" and profile.columns[p].kind == "text" and _parent(p) == _parent(path)
     ]
     titles = [p for p in titles if not _is_within(profile.columns[p], [profile.columns[path]])]
-    prompt = f"{titles[0]} + {path}" if titles and titles[0] != path else path
+    before = titles[:1] or _document(path, profile, free, side)
+    prompt = f"{before[0]} + {path}" if before and before[0] != path else path
     return Prompt({**side, "prompt": prompt, **_history(profile, free, given, path)})
+
+
+def _document(path: str, profile: Profile, free: Sequence[str], side: Mapping[str, str]) -> list[str]:
+    """Return the text that a question is about, where a column beside it is called so."""
+    names = [first for first, second in JOINED if second == names_in(path)[0]]
+    found = [
+        p
+        for p in free
+        if names_in(p)[0] in names
+        and p != path
+        and p not in side.values()
+        and profile.columns[p].kind == "text"
+        and _parent(p) == _parent(path)
+    ]
+    return (
+        found
+        if len(found) == 1 and not _is_within(profile.columns[found[0]], [profile.columns[path]])
+        else []
+    )
 
 
 def _parent(path: str) -> str:
@@ -199,8 +221,12 @@ def _is_whole(value: object) -> bool:
 def _beside_conversations(profile: Profile, answers: Sequence[Column], side: dict[str, str]) -> Prompt:
     """Return what to make of a column called prompt beside conversations: nothing where they hold it."""
     column = profile.columns.get("prompt")
-    if column is None or not column.given or _is_within(column, answers):
+    if column is None or not column.given:
         return Prompt(side)
+    if _is_within(column, answers):
+        # Transcripts hold all of the prompt, of which the column may have the first turn alone.
+        is_text = any(each.kind == "text" for each in answers)
+        return Prompt({**side, "prompt": ""} if is_text else side)
     return Prompt(side, [{**side, "prompt": ""}], "'prompt' is not in the conversations beside it")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dpo_cli.data.detect.columns.names import (
+    COUPLES,
     INDEX_WORDS,
     JUDGE_WORDS,
     RATING_WORDS,
@@ -94,7 +95,7 @@ def winner(path: str, couple: Couple, profile: Profile) -> Iterator[Candidate]:
         return
     if not numbers:
         labels, unknown = guess_winner([*words, *empty], (couple.first, couple.second))
-        if not empty and set(words) <= set(WORDS):
+        if not empty and all(value in WORDS for value in profile.column(path).given):
             labels = {}  # the format's own words
         yield replace(
             base, labels=labels, unknown=tuple(unknown), means=f"{path!r} names the better answer in words"
@@ -119,7 +120,10 @@ def _by_name_of_one(base: Candidate, couple: Couple, profile: Profile) -> Candid
         for path, column in profile.columns.items()
         if column.kind in ("text", "number") and column.length < 200
     ]
+    # Models may be called a and b where their answers are called 1 and 2.
     pairs += [(a, b) for a in short for b in short if couple_of(a, b) == couple.numbers]
+    texts = [path for path in short if profile.columns[path].kind == "text"]
+    pairs += [(a, b) for a in texts for b in texts if couple_of(a, b) in COUPLES]
     for first, second in pairs:
         names = list(zip(profile.column(first).values, profile.column(second).values, winners, strict=True))
         rows = [(a, b, won) for a, b, won in names if won not in (None, "") and word(won) not in TIE_WORDS]
