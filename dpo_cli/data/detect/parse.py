@@ -12,7 +12,7 @@ from dpo_cli.data.detect.columns.profile import look_at
 from dpo_cli.data.detect.columns.unread import Unread, unread
 from dpo_cli.data.detect.detect import Scan, detect
 from dpo_cli.data.detect.gather import Gathered
-from dpo_cli.data.detect.reading import Reading, ignored, named_fields, used_columns
+from dpo_cli.data.detect.reading import Reading, ignored, named_fields, used_columns, used_paths
 from dpo_cli.data.formats._base import (
     BadRow,
     Format,
@@ -92,7 +92,8 @@ def parse_rows(
         raise RecipeError.of(f"{key}.chat", what, "drop the key")
     profile = scan.look.profile() if source.gather == "rows" else look_at(given)
     used = used_columns(source, reading.format, frozenset(profile.words))
-    unused = unread(profile, used, ignored(source), reading.format.name)
+    paths = used_paths(source, frozenset(profile.words))
+    unused = unread(profile, used, ignored(source), reading.format.name, paths)
     names = sorted(each.column for each in unused)
     parsed = Parsed(reading.format, scan.n, [], Counter(), {}, names, layout)
     is_chat = has_template if source.chat is None else source.chat

@@ -63,6 +63,16 @@ def used_columns(source: Source, layout: Format, present: frozenset[str]) -> set
     return {column for each in named for column in each.columns} | (set(own) - set(source.columns)) & present
 
 
+def used_paths(source: Source, present: frozenset[str]) -> frozenset[str]:
+    """Return the paths that a source reads inside of columns that hold objects."""
+    paths = [path for each in named_fields(source, present)[0].values() for path in each.paths]
+    return frozenset(
+        ".".join([path.column, *(step for step in path.steps if isinstance(step, str))])
+        for path in paths
+        if path.steps and isinstance(path.steps[0], str)
+    )
+
+
 def ignored(source: Source) -> list[str]:
     """Return the columns of which a source says that they do not matter: by name, or by leaving them unread (`prompt: ''`)."""
     return [*source.ignore, *(name for name, text in source.columns.items() if not text)]

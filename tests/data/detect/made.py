@@ -99,6 +99,11 @@ def made(seed: int) -> Made:
     for number, row in enumerate(file.rows):
         row.update({name: value(number) for name, value in noise.items() if name not in row})
         order = order or rng.sample(list(row), len(row))
+    if rng.random() < 0.1:
+        outer = rng.choice(["data", "sample", "example"])
+        file.rows = [{"uid": f"u{number}", outer: row} for number, row in enumerate(file.rows)]
+        file.what += f", all in {outer}"
+        return file
     file.rows = [{name: row[name] for name in [*order, *row] if name in row} for row in file.rows]
     file.rows = [dict(row) for row in file.rows]
     return file
@@ -110,6 +115,7 @@ def _prompts(rng: random.Random) -> tuple[str, Callable[[Item], Row]]:
     inner = rng.choice([("title", "post"), ("title", "body")])
     document = rng.choice(["context", "passage", "document", "article", "background"])
     history = rng.choice(["history", "context", "previous_messages", "chat_history", "conversation"])
+    unusual = rng.choice(["persona", "scenario", "evidence", "story", "excerpt", "knowledge", "situation"])
     turns = rng.choice(["prompt", "messages", "conversation", "context", "input"])
     role, content = rng.choice([("role", "content"), ("from", "value")])
     asker = {"role": "user", "from": "human"}[role]
@@ -138,6 +144,10 @@ def _prompts(rng: random.Random) -> tuple[str, Callable[[Item], Row]]:
             lambda item: {turns: json.dumps([{role: asker, content: item.context("question")}])},
         ),
         ("system", lambda item: {"system": item.context("system"), single: item.context("question")}),
+        (
+            f"{unusual}+question",
+            lambda item: {unusual: item.context(unusual), "question": item.context("question")},
+        ),
         ("nested", lambda item: {"info": {"id": f"x{item.number}", "post": item.context("post")}}),
     ]
     return rng.choice(kinds)

@@ -51,8 +51,8 @@ META_WORDS = {
     "model", "models", "policy", "policies", "source", "sources", "id", "ids", "name", "names", "hash", "sha", "sha256", "tokens", "token",
     "length", "len", "count", "num", "time", "date", "created", "updated", "at", "type", "category", "lang", "language", "url", "split",
     "dataset", "author", "user_id", "annotator", "worker", "batch", "version", "seed", "index", "idx", "uuid", "domain", "subset", "size",
-    "utc", "logp", "logps", "logprob", "logprobs", "rationale", "rationales", "critique", "reason", "reasons", "explanation", "elaboration",
-    "statement", "feedback_text", "metadata", "meta", "confidence", "ratio", "difference", "seconds",
+    "utc", "uid", "guid", "logp", "logps", "logprob", "logprobs", "rationale", "rationales", "critique", "reason", "reasons", "explanation",
+    "elaboration", "statement", "feedback_text", "metadata", "meta", "confidence", "ratio", "difference", "seconds",
 }  # fmt: skip
 """Words in a name that say that the column is about something, not the thing itself."""
 INDEX_WORDS = {"id", "idx", "index", "number", "no"}
@@ -68,7 +68,8 @@ JUDGE_WORDS = {
 CONTEXT_WORDS = {
     "context", "history", "conversation", "conversations", "dialogue", "dialog", "turns", "messages", "system", "system_prompt", "instruction",
     "input", "passage", "passages", "document", "documents", "article", "background", "persona", "question", "title", "post", "body", "prompt",
-    "query", "story", "evidence", "knowledge", "facts", "schema", "table", "previous", "chat", "tools", "functions",
+    "query", "story", "evidence", "scenario", "situation", "setting", "premise", "excerpt", "paragraph", "abstract", "snippet", "transcript",
+    "lecture", "report", "email", "letter", "guidelines", "rules", "knowledge", "facts", "schema", "table", "previous", "chat", "tools", "functions",
 }  # fmt: skip
 """Words in the name of a column that may be part of what the model is asked."""
 NEGATIVE_WORDS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from dpo_cli.data.detect.columns.names import (
@@ -35,7 +35,9 @@ class Unread:
     """Whether it may be part of what is asked."""
 
 
-def unread(profile: Profile, used: set[str], ignored: Sequence[str], layout: str) -> list[Unread]:
+def unread(
+    profile: Profile, used: set[str], ignored: Sequence[str], layout: str, paths: Set[str] = frozenset()
+) -> list[Unread]:
     """Return the columns that a reading does not use, each with the reason.
 
     Args:
@@ -43,6 +45,7 @@ def unread(profile: Profile, used: set[str], ignored: Sequence[str], layout: str
         used: columns of the file that are read.
         ignored: columns that are known not to matter.
         layout: the format.
+        paths: what is read of columns that hold objects: `info.post`. What they hold beside that is returned where it is doubtful.
     """
     read = [column for column in profile.columns.values() if column.top in used]
     found = []
@@ -54,7 +57,22 @@ def unread(profile: Profile, used: set[str], ignored: Sequence[str], layout: str
             continue
         parts = [column for column in profile.columns.values() if column.top == top]
         found.append(_look(top, parts, read, profile, layout))
+    inner = [column for column in read if paths and "." in column.path and "[" not in column.path]
+    known = [column for column in read if _is_read(column.path, paths)]
+    for column in inner:
+        is_known = (
+            column in known
+            or column.path in ignored
+            or column.top not in {p.partition(".")[0] for p in paths}
+        )
+        if not is_known and (look := _look(column.path, [column], known, profile, layout)).is_doubtful:
+            found.append(look)
     return found
+
+
+def _is_read(path: str, paths: Set[str]) -> bool:
+    """Return whether a path, what it is in, or what is in it, is read."""
+    return any(path == each or path.startswith(f"{each}.") or each.startswith(f"{path}.") for each in paths)
 
 
 def _look(top: str, parts: Sequence[Column], read: Sequence[Column], profile: Profile, layout: str) -> Unread:
@@ -63,7 +81,7 @@ def _look(top: str, parts: Sequence[Column], read: Sequence[Column], profile: Pr
         return Unread(top, "empty in all rows")
     if _is_known(given, read):
         return Unread(top, "its text is in the columns that are read")
-    is_constant = len(profile.words[top]) == 1 and all(
+    is_constant = len(profile.words_of(top)) == 1 and all(
         column.kind in ("text", "number", "flag") and column.path == top for column in given
     )
     if is_constant and layout not in _ONE_ANSWER and not any(is_context(column.path) for column in given):

@@ -44,7 +44,7 @@ def ask(file: File, what: str, readings: Sequence[tuple[str, Source]]) -> NoRetu
             failed = failed or error
             continue
         # The line that is offered leaves nothing to ask.
-        source = replace(source, ignore=[*source.ignore, *(each.column for each in file.left(source))])
+        source = _whole(file, source)
         if parsed.rows - parsed.dropped.total() > 0:
             made = examples(source, file.profile) if source.gather == "rows" else []
             options.append((means, source, made))
@@ -57,6 +57,18 @@ def ask(file: File, what: str, readings: Sequence[tuple[str, Source]]) -> NoRetu
         what,
         [Option(means, text, line) for (means, _, _), text, line in zip(options, seen, lines, strict=True)],
     )
+
+
+def _whole(file: File, source: Source) -> Source:
+    """Return a source that asks nothing more: what may be context is read before the prompt, what else may matter is left out by name."""
+    for each in file.left(source):
+        path = _context(file, each.column) if each.is_context else None
+        if path is None or source.columns.get("prompt") == "":
+            source = replace(source, ignore=[*source.ignore, each.column])
+        else:
+            prompt = source.columns.get("prompt", "prompt")
+            source = replace(source, columns={**source.columns, "prompt": f"{path} + {prompt}"})
+    return source
 
 
 def _seen(made: Sequence[Sequence[Example | None]]) -> list[str]:
@@ -109,7 +121,8 @@ def ask_about(
 def _context(file: File, top: str) -> str | None:
     """Return where a column has its text or turns."""
     kinds = ("text", "turns", "exchanges")
-    parts = [each for each in file.profile.columns.values() if each.top == top and each.kind in kinds]
+    columns = file.profile.columns.values()
+    parts = [each for each in columns if top in (each.top, each.path) and each.kind in kinds]
     return parts[0].path if len(parts) == 1 else None
 
 

@@ -98,11 +98,16 @@ def examples(source: Source, profile: Profile) -> list[Example | None]:
     return found
 
 
-def agree(one: Sequence[Example | None], other: Sequence[Example | None]) -> bool:
-    """Return whether two readings choose the same answer wherever both choose."""
+def agree(
+    one: Sequence[Example | None], other: Sequence[Example | None], *, with_prompts: bool = False
+) -> bool:
+    """Return whether two readings choose the same answer wherever both choose, and ask the same where that counts."""
     both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
     return bool(both) and all(
-        said(a.completions[0]) == said(b.completions[0]) and a.label is b.label for a, b in both
+        said(a.completions[0]) == said(b.completions[0])
+        and a.label is b.label
+        and (not with_prompts or a.prompt == b.prompt)
+        for a, b in both
     )
 
 

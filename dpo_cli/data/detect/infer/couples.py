@@ -124,11 +124,10 @@ def _one_hot(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Cand
         ]
         if all(a in (0.0, 1.0, None) and b in (0.0, 1.0, None) and (a or 0) + (b or 0) <= 1 for a, b in rows):
             others = [p for p in free if p not in (first, second) and set(words_in(p)) >= {"winner", "tie"}]
-            tops = tuple(profile.columns[path].top for path in others)
             yield Candidate(
                 "winner",
                 {**couple.columns, "wins_a": first, "wins_b": second},
-                ignore=tops,
+                ignore=tuple(others),
                 means=f"{first!r} is 1 where {couple.first!r} won",
             )
 

@@ -15,7 +15,7 @@ from dpo_cli.data.detect.infer.answers import candidates
 from dpo_cli.data.detect.infer.candidate import Candidate, agree, examples
 from dpo_cli.data.detect.infer.prompts import completed
 from dpo_cli.data.detect.parse import Parsed, parse_rows
-from dpo_cli.data.detect.reading import ignored, named_fields, used_columns
+from dpo_cli.data.detect.reading import ignored, named_fields, used_columns, used_paths
 from dpo_cli.data.settings import Setting, as_options
 from dpo_cli.data.sources.placed_rows import PlacedRow, Problems
 from dpo_cli.errors import DataError
@@ -92,7 +92,8 @@ class File:
         """Return the columns that a source leaves unread, each with the reason why that is harmless or not."""
         layout = formats.get(source.format)
         used = used_columns(source, layout, self.names)
-        return unread(self.profile, used, ignored(source), layout.name)
+        paths = used_paths(source, self.names)
+        return unread(self.profile, used, ignored(source), layout.name, paths)
 
     def doubtful(self, chosen: Candidate, found: Sequence[Candidate]) -> list[Unread]:
         """Return the columns that a reading leaves out and that may matter.
@@ -110,7 +111,7 @@ class File:
             each
             for each in left
             if not any(
-                agree(mine, examples(rival, self.profile))
+                agree(mine, examples(rival, self.profile), with_prompts=each.is_context)
                 for candidate, rival in rivals
                 if candidate.is_whole and candidate.gather == "rows" and self.reads(candidate, each.column)
             )

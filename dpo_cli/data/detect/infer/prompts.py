@@ -38,12 +38,15 @@ def find_prompt(candidate: Candidate, profile: Profile, given: Mapping[str, str]
     """
     used = {path for path in candidate.columns.values()} | set(given.values())
     # What stands beside an answer in its own object is about the answer.
-    listed = {profile.column(path).top for path in used if "[]" in path}
-    ignored = set(candidate.ignore) | listed
+    listed = tuple(f"{path.partition('[]')[0]}[" for path in used if "[]" in path)
+    ignored = set(candidate.ignore)
     free = [
         p
         for p, c in profile.columns.items()
-        if p not in used and c.top not in ignored and not (is_meta(p) and "prompt" not in words_in(p))
+        if p not in used
+        and not p.startswith(listed)
+        and c.top not in ignored
+        and not (is_meta(p) and "prompt" not in words_in(p))
     ]
     side = _side(profile, free, given)
     if any(name in candidate.columns for name in WHOLE):

@@ -80,6 +80,11 @@ def _has_few_words(path: str, profile: Profile) -> bool:
     return 0 < len(profile.words_of(path)) <= MANY_WORDS or profile.columns[path].kind == "number"
 
 
+def _last(path: str) -> str:
+    """Return a column's own name in its path."""
+    return path.rpartition(".")[2]
+
+
 def winner(path: str, couple: Couple, profile: Profile) -> Iterator[Candidate]:
     """Yield the readings of a column that names a winner."""
     base = Candidate("winner", {**couple.columns, "winner": path})
@@ -94,7 +99,7 @@ def winner(path: str, couple: Couple, profile: Profile) -> Iterator[Candidate]:
         yield from _flags(base, path, couple, empty)
         return
     if not numbers:
-        labels, unknown = guess_winner([*words, *empty], (couple.first, couple.second))
+        labels, unknown = guess_winner([*words, *empty], (_last(couple.first), _last(couple.second)))
         if not empty and all(value in WORDS for value in profile.column(path).given):
             labels = {}  # the format's own words
         yield replace(
