@@ -43,7 +43,7 @@ def train(kind: str, seed: int, given: argparse.Namespace, folder: Path) -> floa
     ]
     code = "from dpo_cli.cli.app import app; app()"
     if kind == "bf16, nearest":
-        code = f"from dpo_cli.train import sliced; sliced.round_stochastically = lambda values, _noise: values.bfloat16(); {code}"
+        code = f"from dpo_cli.train import sliced_optimizer; sliced_optimizer.round_stochastically = lambda values, _noise: values.bfloat16(); {code}"
     recipe = Path(__file__).resolve().parents[1] / "recipes" / "quickstart.yaml"
     command = [sys.executable, "-c", code, "train", str(recipe), *overrides]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
