@@ -23,8 +23,6 @@ KINDS = {"fp32": "fp32", "bf16, stochastic": "bf16", "bf16, nearest": "bf16"}
 def train(kind: str, seed: int, given: argparse.Namespace, folder: Path) -> float:
     """Train once in a process of its own; return the mean held-out margin, nats times beta."""
     overrides = [
-        f"model.name={given.model.resolve()}",
-        f"data.train=[{{path: {given.file.resolve()}}}]",
         "data.split.eval=0.2",
         f"optim.lr={given.lr}",
         "optim.warmup=0.1",
@@ -44,7 +42,10 @@ def train(kind: str, seed: int, given: argparse.Namespace, folder: Path) -> floa
     code = "from dpo_cli.cli.app import app; app()"
     if kind == "bf16, nearest":
         code = f"from dpo_cli.train import sliced_optimizer; sliced_optimizer.round_stochastically = lambda values, _noise: values.bfloat16(); {code}"
-    recipe = Path(__file__).resolve().parents[1] / "recipes" / "quickstart.yaml"
+    recipe = folder / "rounding.yaml"
+    recipe.write_text(
+        f"model: {{name: {given.model.resolve()}}}\ndata: {{train: [{{path: {given.file.resolve()}}}]}}\n"
+    )
     command = [sys.executable, "-c", code, "train", str(recipe), *overrides]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     status = json.loads((folder / f"{kind.replace(', ', '-')}-{seed}" / "status.json").read_text())

@@ -14,7 +14,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WORDS = ["the", "sea", "is", "blue", "mostly", "and", "cold", "in", "winter", "where", "nobody", "goes", "to", "swim"]
+WORDS = [
+    "the",
+    "sea",
+    "is",
+    "blue",
+    "mostly",
+    "and",
+    "cold",
+    "in",
+    "winter",
+    "where",
+    "nobody",
+    "goes",
+    "to",
+    "swim",
+]
 
 
 def text(n: int, seed: int) -> str:
