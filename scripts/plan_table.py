@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dpo_cli.methods._memory import moment_bytes_of
 from dpo_cli.modeling.sizes.cards import card_named
-from dpo_cli.modeling.sizes.footprint import (
-    SPARE,
-    Setup,
-    fitting_tokens,
-    moment_bytes_of,
-    needs_checkpointing,
-    terms,
-)
+from dpo_cli.modeling.sizes.footprint import SPARE, Setup, fitting_tokens, needs_checkpointing, terms
 from dpo_cli.modeling.sizes.shape import KNOWN, Shape
 from dpo_cli.preflight.device import Device, on
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 STATE_BYTES = 16
-"""Of a parameter, where all are trained: fp32 weight, gradient and AdamW's two moments."""
+"""Of a trained parameter by default: fp32 weight, gradient and AdamW's two moments."""
 FROZEN_BYTES = 2
 """Of a parameter that an adapter leaves as it is, in bf16."""
 ADAPTER_SHARE = 0.01
@@ -40,6 +40,8 @@ class Need:
     """Whether the reference is loaded beside the policy; it counts as of the same size."""
     adapter_rank: int | None = None
     """Of an adapter on a frozen base; None where all weights are trained."""
+    state_bytes: float = STATE_BYTES
+    """Of a trained parameter: weight, gradient and the optimizer's moments."""
 
     @property
     def n_bytes(self) -> int:
@@ -50,8 +52,8 @@ class Need:
     def bytes_each(self) -> float:
         """Bytes that a parameter of the model costs."""
         if self.adapter_rank is None:
-            return STATE_BYTES
-        return FROZEN_BYTES + STATE_BYTES * ADAPTER_SHARE * self.adapter_rank / 16
+            return self.state_bytes
+        return FROZEN_BYTES + self.state_bytes * ADAPTER_SHARE * self.adapter_rank / 16
 
     @property
     def reference_bytes(self) -> int:
@@ -88,6 +90,12 @@ class Need:
         number, card = self.devices
         held = f"fits {card} GB" if number == 1 else f"{number} x {card} GB"
         return f"{'' if self.size.is_exact else '~'}{gib(self.n_bytes)}, {held}"
+
+
+def moment_bytes_of(optimizer: str, weight_bytes: int) -> float:
+    """Return the bytes that an optimizer (`optim.name`) keeps per trained parameter: moments have the weight's type, or 8 bits and scales."""
+    rule, _, bits = optimizer.partition("_")
+    return (2 if rule == "adamw" else 1) * (1 + 4 / 256 if bits else weight_bytes)
 
 
 def gib(n_bytes: float) -> str:

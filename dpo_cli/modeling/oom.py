@@ -54,7 +54,7 @@ def naming_memory(where: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        fix = "a smaller model or a machine with more; weights, gradients and two moments take 16 bytes a weight"
+        fix = "`dpo plan RECIPE` lists what takes how much, and what to change, cheapest first"
         raise OutOfMemoryError.of(where, f"not enough memory: {said}", fix) from error
 
 

@@ -8,13 +8,13 @@ import torch
 from transformers import PreTrainedModel
 
 from dpo_cli.errors import Problem
+from dpo_cli.methods._memory import moment_bytes_of
 from dpo_cli.modeling.head import chunk_logits
 from dpo_cli.modeling.sizes.footprint import (
     CPU_TOKENS,
     MAX_TOKENS,
     Setup,
     fitting_tokens,
-    moment_bytes_of,
     needs_checkpointing,
     terms,
 )

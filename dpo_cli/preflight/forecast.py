@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dpo_cli import methods
+from dpo_cli.methods._memory import moment_bytes_of
 from dpo_cli.modeling.sizes.cards import COMPILED_USE, PLAIN_USE
 from dpo_cli.modeling.sizes.footprint import (
     CPU_TOKENS,
@@ -13,7 +14,6 @@ from dpo_cli.modeling.sizes.footprint import (
     Setup,
     Terms,
     fitting_tokens,
-    moment_bytes_of,
     needs_checkpointing,
     terms,
     trained_parameters,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from dpo_cli.methods._memory import moment_bytes_of
 from dpo_cli.modeling.sizes.cards import CARDS
-from dpo_cli.modeling.sizes.footprint import Setup, moment_bytes_of, terms
+from dpo_cli.modeling.sizes.footprint import Setup, terms
 from dpo_cli.modeling.sizes.shape import Shape
 from dpo_cli.preflight.device import Device, on
 from dpo_cli.recipe.schema import Recipe

@@ -8,9 +8,9 @@ import torch
 
 from dpo_cli.engine.runtime import Runtime
 from dpo_cli.errors import OutOfMemoryError
+from dpo_cli.methods._memory import moment_bytes_of
 from dpo_cli.modeling.oom import naming_rows
 from dpo_cli.modeling.scorer import Scorer, score
-from dpo_cli.modeling.sizes.footprint import moment_bytes_of
 from dpo_cli.types import TokenGroup
 
 

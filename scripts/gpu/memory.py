@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from dpo_cli.methods._memory import moment_bytes_of
 from dpo_cli.modeling.adapters import attach
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.head import chunk_logits
 from dpo_cli.modeling.scorer import Scorer
-from dpo_cli.modeling.sizes.footprint import Setup, moment_bytes_of, terms
+from dpo_cli.modeling.sizes.footprint import Setup, terms
 from dpo_cli.modeling.sizes.shape import shape_by
 from dpo_cli.packages import is_installed
 from dpo_cli.recipe.schema import Adapter

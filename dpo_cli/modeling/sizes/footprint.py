@@ -115,12 +115,6 @@ def chunk_logits_of(memory: int) -> int:
     return max(CPU_CHUNK_LOGITS, int(memory * GPU_CHUNK_SHARE / 4))
 
 
-def moment_bytes_of(optimizer: str, weight_bytes: int) -> float:
-    """Return the bytes that an optimizer (`optim.name`) keeps per trained parameter: moments have the weight's type, or 8 bits and scales."""
-    rule, _, bits = optimizer.partition("_")
-    return (2 if rule == "adamw" else 1) * (1 + 4 / 256 if bits else weight_bytes)
-
-
 def trained_parameters(shape: Shape, rank: int | None) -> int:
     """Return how many parameters are trained: all, or those of an adapter of that rank on all linear layers."""
     if rank is None:

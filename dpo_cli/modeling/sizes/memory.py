@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dpo_cli import methods
-from dpo_cli.methods._memory import Need, Size
+from dpo_cli.methods._memory import Need, Size, moment_bytes_of
 from dpo_cli.modeling.hub import local_folder
 from dpo_cli.recipe.schema import Recipe
 
@@ -23,7 +23,9 @@ def need_of(recipe: Recipe, size: Size) -> Need:
     """Return what training a model of that size needs by a recipe's method, adapter and reference."""
     is_live = recipe.reference.source == "live" and methods.get(recipe.method.name).needs_reference
     adapter = recipe.model.adapter
-    return Need(size, is_live, None if adapter is None else adapter.rank)
+    weight_bytes = 2 if recipe.train.weights == "bf16" else 4
+    state = 2 * weight_bytes + moment_bytes_of(recipe.optim.name, weight_bytes)
+    return Need(size, is_live, None if adapter is None else adapter.rank, state)
 
 
 def size_of(name: str) -> Size | None:

@@ -14,6 +14,7 @@ import transformers as hf
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from dpo_cli.methods._memory import moment_bytes_of
 from dpo_cli.modeling.adapters import attach
 from dpo_cli.modeling.blocks import set_blocks
 from dpo_cli.modeling.scorer import Kernel, Path, Scorer, score
@@ -24,7 +25,6 @@ from dpo_cli.modeling.sizes.footprint import (
     bytes_per_token,
     chunk_logits_of,
     fitting_tokens,
-    moment_bytes_of,
     needs_checkpointing,
     terms,
     trained_parameters,

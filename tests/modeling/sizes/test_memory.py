@@ -78,6 +78,9 @@ def test_the_model_of_a_finished_run_is_found(tmp_path: Path) -> None:
         (["reference.source=live"], 20),
         (["method.name=simpo", "reference.source=live"], 16),
         (["method.name=simpo"], 16),
+        (["train.weights=bf16"], 8),
+        (["train.weights=bf16", "optim.name=rmsprop"], 6),
+        (["optim.name=rmsprop"], 12),
     ],
 )
 def test_only_a_live_reference_adds_to_weights_gradients_and_moments(
