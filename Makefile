@@ -7,7 +7,7 @@ MODEL := models/SmolLM2-135M-Instruct
 SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # `make soak` on a tiny model, in minutes: python -m scripts.soak --tiny
-.PHONY: setup demo test test-floors test-real test-faults soak check smoke bench clean
+.PHONY: setup demo test test-floors test-real test-faults soak check docs smoke bench clean
 
 setup: $(STAMP) ## .venv/ with the pinned versions; instant when it is there
 
@@ -49,6 +49,15 @@ check: setup ## style, types, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+docs: .venv-docs/.installed ## the documentation as a site in site/, with search that works offline
+	$(BIN)/python -m scripts.docs_pages
+	.venv-docs/bin/mkdocs build --strict --quiet
+
+.venv-docs/.installed: $(STAMP)
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --constraint constraints.txt mkdocs-material
+	@touch $@
 
 smoke: setup ## the whole pipeline on a tiny random model
 	$(BIN)/python -c "from pathlib import Path; from tests.fakes import write_model; write_model(Path('models/tiny'))"
