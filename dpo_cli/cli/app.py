@@ -23,6 +23,7 @@ from dpo_cli.cli.evaluate.compare import compare
 from dpo_cli.cli.evaluate.eval import evaluate
 from dpo_cli.cli.evaluate.ledger import ledger
 from dpo_cli.cli.evaluate.score import score
+from dpo_cli.cli.groups import ByFolder
 from dpo_cli.cli.models.convert import convert
 from dpo_cli.cli.models.export import export
 from dpo_cli.cli.models.fetch import fetch
@@ -47,6 +48,7 @@ EXIT_CODES = (
 
 app = typer.Typer(
     name="dpo",
+    cls=ByFolder,
     help="Align language models from preference data, driven by YAML recipes.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: rich alone takes longer to import than everything else

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dpo_cli.cli.app import app
+from dpo_cli.cli.groups import TITLES
 from tests.commands import known_commands, mistakes, shown
 
 COMMANDS = {" ".join(path): command for path, command in known_commands().items()}
@@ -29,11 +30,19 @@ def test_help_fits_eighty_columns_and_says_what_each_parameter_is(name: str) -> 
 
 @pytest.mark.parametrize("group", ["", "cache", "recipes"])
 def test_what_a_list_of_commands_says_of_each_stands_whole_on_one_line(group: str) -> None:
-    listed = text_of(group).partition("Commands:")[2].partition("Example")[0].strip().splitlines()
+    first = "Commands:" if group else f"{next(iter(TITLES.values()))}:"
+    text = text_of(group).partition(first)[2].partition("Example")[0].strip()
+    listed = [line for line in text.splitlines() if line and not line.endswith(":")]
     below = [name.split()[-1] for name in COMMANDS if name and name.rpartition(" ")[0] == group]
 
-    assert [line.split()[0] for line in listed] == below
+    assert sorted(line.split()[0] for line in listed) == sorted(below)
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+def test_commands_are_listed_by_group() -> None:
+    titles = [line.strip(":") for line in text_of("").splitlines() if line.strip(":") in TITLES.values()]
+
+    assert titles == list(TITLES.values())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
