@@ -15,7 +15,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    gather_object,
+)
 from torch import Tensor, nn
 
 from dpo_cli.errors import DistributedError
@@ -42,7 +47,12 @@ class Runtime:
         """
         patience = timedelta(seconds=_timeout_s())
         self._accelerator = Accelerator(
-            gradient_accumulation_steps=1, kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)]
+            gradient_accumulation_steps=1,
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=patience),
+                # Gradients are views of the buckets that are reduced, not a second copy of them.
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            ],
         )
         self.device = self._accelerator.device
         self.rank, self.world = self._accelerator.process_index, self._accelerator.num_processes

@@ -135,7 +135,6 @@ def _setup(recipe: Recipe, device: Device, epoch: Epoch | None, steps: int | Non
         is_quantized=model.quantize is not None,
         has_live_reference=_needs_reference(recipe) and recipe.reference.source == "live",
         is_compiled=_compiles(train.compile, device, steps),
-        is_replicated=devices > 1,
         is_packed=model.attention != "padded",
         keys_each=4 / 3 if epoch is None else epoch.gathered / epoch.tokens,
         chunk_logits=device.chunk_logits,

@@ -73,7 +73,7 @@ def test_the_reference_is_a_third_and_every_device_takes_its_share(tmp_path: Pat
     assert live.terms.reference == 4 * ONE.parameters
     assert shared.run_s == pytest.approx(alone.run_s / 4)
     assert shared.terms.weights == alone.terms.weights
-    assert shared.terms.gradients == 2 * alone.terms.gradients
+    assert shared.terms.gradients == alone.terms.gradients
 
 
 def test_time_grows_with_what_is_computed_again_and_is_unknown_without_a_peak(tmp_path: Path) -> None:

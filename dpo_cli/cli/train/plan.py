@@ -105,9 +105,7 @@ def _lines(found: Forecast, why: str, cost: float | None) -> Iterator[str]:
     base = ", base in 4 bits" if setup.is_quantized else ""
     yield f"model    {Size(shape.parameters, is_exact=True)} parameters, {trained}{base}, {setup.precision}"
     yield f"device   {device.name}" + (
-        f" x {found.devices}: each holds all weights, and gradients twice; they are not divided yet"
-        if found.devices > 1
-        else ""
+        f" x {found.devices}: each holds all weights; they are not divided yet" if found.devices > 1 else ""
     )
     yield f"tokens   {found.tokens:,} at once; {found.most_tokens:,} would fit"
     yield f"blocks   {_blocks(found)}"

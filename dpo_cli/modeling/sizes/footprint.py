@@ -52,8 +52,6 @@ class Setup:
     is_checkpointed: bool = False
     is_offloaded: bool = False
     """Whether checkpointed blocks keep their inputs in host memory."""
-    is_replicated: bool = False
-    """Whether several devices hold the weights: data parallelism keeps gradients a second time, in the buckets that it reduces."""
     is_packed: bool = True
     keys_each: float = 4 / 3
     """Keys that packed attention gathers, a computed token: a shared prompt's once for each answer. 4/3 where half of a row is prompt."""
@@ -146,7 +144,7 @@ def terms(shape: Shape, setup: Setup, n_tokens: int, n_scored: int | None = None
     logits = min(setup.chunk_logits, (n_tokens if n_scored is None else n_scored) * shape.vocabulary)
     return Terms(
         weights=own + frozen,
-        gradients=own * (2 if setup.is_replicated else 1),
+        gradients=own,
         moments=int(setup.moment_bytes * trained),
         reference=(frozen or own) * setup.has_live_reference,
         copies=copies,
