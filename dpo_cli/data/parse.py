@@ -21,7 +21,7 @@ from dpo_cli.data.formats._base import (
     text,
 )
 from dpo_cli.data.gather import Gathered
-from dpo_cli.data.reading import Reading, ignored, named_fields, used_columns
+from dpo_cli.data.reading import Reading, ignored, used_columns
 from dpo_cli.data.reasons import Reason
 from dpo_cli.data.rows import PlacedRow, Problems
 from dpo_cli.data.settings import Setting, Speller, as_keys
@@ -82,7 +82,7 @@ def parse_rows(
     source, layout = layouts.resolved(source, rows)
     given = rows
     if source.gather != "rows":
-        rows = Gathered(rows, source, named_fields(source)[0])
+        rows = Gathered(rows, source)
     found = detect(rows, source, key)
     if found is None:
         return None

@@ -52,6 +52,8 @@ def infer(given: Source, command: Sequence[str] = ()) -> Inferred:
     _check_stated(given, profile)
     file = File(given, profile, rows, command or ("dpo", "init", given.path))
     known = _known_layouts(file)
+    if any(file.left(layout.applied(given)) for layout in known):
+        known = []  # the rows have more than the layout: they are looked at as any others are
     if len(known) > 1:
         what = f"the rows have the layout of {known[0].sets[0]}, which can be read in {len(known)} ways"
         ask(file, what, [(layout.means, layout.applied(given)) for layout in known])
@@ -59,8 +61,6 @@ def infer(given: Source, command: Sequence[str] = ()) -> Inferred:
         source = known[0].applied(given)
         ignored = [name for name in source.ignore if name in file.names]
         chosen, layout = Candidate.of(replace(source, ignore=ignored)), known[0].sets[0]
-        if doubtful := file.doubtful(chosen, ()):
-            ask_about(file, chosen, (), doubtful)
     else:
         chosen, layout = _chosen(file), ""
     source = chosen.applied(given)
@@ -68,6 +68,8 @@ def infer(given: Source, command: Sequence[str] = ()) -> Inferred:
 
 
 def _check_stated(given: Source, profile: Profile) -> None:
+    if given.gather == "tree":
+        return  # its columns are those of messages, wherever these are
     for name, text in given.columns.items():
         columns = field_of(text, frozenset(profile.words)).columns if text else []
         if missing := [column for column in columns if column not in profile.words]:
@@ -82,6 +84,7 @@ def _known_layouts(file: File) -> list[layouts.Layout]:
         return []
     found = layouts.matching(sample[0])
     kept = [layout for layout in found if sum(map(layout.is_of, sample)) >= MOST * len(sample)]
+    kept = [layout for layout in kept if layout.is_held_by(sample)]
     return [layout for layout in kept if any(layouts.reads(layout, given, row) for row in sample)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dpo_cli.data.columns.names import (
+    are_opposites,
     by_name,
     couple_of,
     is_called,
@@ -18,7 +19,9 @@ from dpo_cli.data.columns.profile import Column, Profile
 from dpo_cli.data.infer.candidate import Candidate, Names
 from dpo_cli.data.infer.couples import find_couple, judged
 from dpo_cli.data.infer.judges import judges, labelled
-from dpo_cli.data.infer.lists import lists, trees
+from dpo_cli.data.infer.lists import lists
+from dpo_cli.data.infer.trees import trees
+from dpo_cli.data.infer.winners import says_side
 from dpo_cli.data.turns import is_turns, role_of
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ _ORDERED = {"ranking", "ranked", "ranked_responses"}
 
 def candidates(profile: Profile, given: Names) -> list[Candidate]:
     """Return the readings of a file, the surest kind of answers first: as soon as one kind is there, the others are not looked for."""
-    for find in (_pairs, _couples, lists, trees, _singles, _conversations, _documents):
+    for find in (_pairs, trees, _couples, lists, _half_pairs, _singles, _conversations, _documents):
         if found := list(find(profile, given)):
             return found
     return []
@@ -40,9 +43,15 @@ def candidates(profile: Profile, given: Names) -> list[Candidate]:
 def _pairs(profile: Profile, given: Names) -> Iterator[Candidate]:
     """Yield a chosen answer beside a rejected one, by their names."""
     chosen, rejected = (_side(role, profile, given) for role in ("chosen", "rejected"))
+    couple = find_couple(profile, given)
+    if couple is not None:  # what says which of two is better is neither of them
+        chosen, rejected = (
+            [p for p in side if p in given.values() or not says_side(p, couple, profile)]
+            for side in (chosen, rejected)
+        )
+    if not (chosen and rejected) and (opposites := _opposites(profile, given)):
+        chosen, rejected = [opposites[0]], [opposites[1]]
     if not rejected:
-        if chosen and names_in(chosen[0])[0] in _BETTER:
-            yield from _unnamed(chosen[0], profile, given)
         return
     if not chosen:
         # A conversation whose last answer is the better one.
@@ -70,6 +79,19 @@ def _pairs(profile: Profile, given: Names) -> Iterator[Candidate]:
         else (chosen[0], rejected[0])
     )
     yield Candidate("pairs", {"chosen": first, "rejected": second})
+
+
+def _opposites(profile: Profile, given: Names) -> tuple[str, str] | None:
+    """Return two answers whose names differ in a word that says which is better."""
+    free = [p for p in profile.free(given) if _can_answer(p, "", profile) and not is_meta(p)]
+    return next(((a, b) for a in free for b in free if are_opposites(a, b)), None)
+
+
+def _half_pairs(profile: Profile, given: Names) -> Iterator[Candidate]:
+    """Yield a chosen answer that stands alone, with all that may be the other one."""
+    chosen = _side("chosen", profile, given)
+    if chosen and not _side("rejected", profile, given) and names_in(chosen[0])[0] in _BETTER:
+        yield from _unnamed(chosen[0], profile, given)
 
 
 def _unnamed(chosen: str, profile: Profile, given: Names) -> Iterator[Candidate]:

@@ -99,11 +99,16 @@ def examples(source: Source, profile: Profile) -> list[Example | None]:
 
 
 def agree(one: Sequence[Example | None], other: Sequence[Example | None]) -> bool:
-    """Return whether two readings choose the same answer wherever both choose."""
+    """Return whether two readings choose the same answer, of several or alone, wherever both choose."""
     both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
-    return bool(both) and all(
-        said(a.completions[0]) == said(b.completions[0]) and a.label is b.label for a, b in both
-    )
+    return bool(both) and all(_say_the_same(a, b) for a, b in both)
+
+
+def _say_the_same(one: Example, other: Example) -> bool:
+    n, m = len(one.completions), len(other.completions)
+    last = said(one.completions[-1]) == said(other.completions[-1]) or n != m
+    is_first = said(one.completions[0]) == said(other.completions[0])
+    return is_first and last and one.label is other.label and (n > 1) == (m > 1)
 
 
 def said(text: Text) -> str:

@@ -17,7 +17,7 @@ from dpo_cli.data.columns.names import (
 )
 from dpo_cli.data.columns.profile import Profile
 from dpo_cli.data.infer.candidate import Candidate, Names
-from dpo_cli.data.infer.winners import WIN_WORDS, Couple, winner, winner_columns
+from dpo_cli.data.infer.winners import WIN_WORDS, Couple, says_side, winner, winner_columns
 from dpo_cli.data.words import as_number, word
 
 FEW = 3
@@ -85,16 +85,29 @@ def judged(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[C
     found = [*_one_hot(couple, profile, free), *_rated(couple, profile, free)]
     for path in winner_columns(couple, profile, free):
         found += winner(path, couple, profile)
-    return found or list(_unnamed(couple, profile, free))
+    return found or [*_unnamed(couple, profile, free), *_unnamed_rates(couple, profile, free)]
 
 
 def _unnamed(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Candidate]:
     """Yield what any other column of a few words would say, if it named the better answer."""
     for path in free:
-        is_short = profile.columns[path].kind in ("number", "flag") or profile.is_word(path)
-        if is_short and len(profile.words_of(path)) <= FEW and not is_meta(path):
+        kind, words = profile.columns[path].kind, set(words_in(path))
+        is_short = kind in ("number", "flag") or profile.is_word(path) or says_side(path, couple, profile)
+        is_strength = kind == "number" and words & RATING_WORDS  # how much better one of them is
+        if (is_short and len(profile.words_of(path)) <= FEW and not is_meta(path)) or is_strength:
             readings = (each for each in winner(path, couple, profile) if not each.unknown)
             yield from (replace(each, is_sure=False) for each in readings)
+
+
+def _unnamed_rates(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Candidate]:
+    """Yield both directions of any numbers, one for each answer, that may rate them."""
+    for first, second in _fellows(couple, profile, free):
+        if is_meta(first) or profile.columns[first].kind == "flag":
+            continue
+        columns = {**couple.columns, "rating_a": first, "rating_b": second}
+        for better in ("higher", "lower"):
+            means = f"the {better} {first!r} or {second!r} is better"
+            yield Candidate("rated_pair", columns, better=better, means=means, is_sure=False)
 
 
 def _stated(candidate: Candidate, _name: str, given: Mapping[str, str]) -> Candidate:

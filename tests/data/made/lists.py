@@ -88,14 +88,13 @@ def best(rng: random.Random) -> Made:
 
 
 def ordered(rng: random.Random) -> Made:
-    """Return rows of a list of answers, the best first or last."""
+    """Return rows of a list of answers, the best first."""
     n, k, top = count(rng), rng.choice((2, 3, 4)), rng.choice((*TOPS, "ranking", "ranked_responses", "ranked"))
-    is_last = top in TOPS and rng.random() < 0.3
     asked, more = prompts(rng), extras(rng, n)
-    made = Made("a list in order", [], {}, {}, details=[asked.name, top, f"best last {is_last}"])
+    made = Made("a list in order", [], {}, {}, details=[asked.name, top])
     for at in range(n):
         columns, texts = asked.put(at)
         answers = ranked(rng, at, k)
-        made.rows.append({**columns, top: answers if is_last else answers[::-1], **more[at]})
+        made.rows.append({**columns, top: answers[::-1], **more[at]})
         made.answers[at], made.contexts[at] = answers, texts
     return made

@@ -28,7 +28,7 @@ PARTS = (
     ("evidence", "prompt"),
     ("knowledge", "query"),
     ("scenario", "question"),
-    ("reference_text", "prompt"),
+    ("product_page", "prompt"),
     ("facts", "instruction"),
     ("notes", "question"),
     ("source_text", "instruction"),

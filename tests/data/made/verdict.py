@@ -18,6 +18,7 @@ from dpo_cli.types import Example, Text
 from tests.data.made.base import Made
 from tests.data.pasted import pasted
 
+UNCOUNTED = "lost: more than is counted"
 NOTE = re.compile(r"(Gilt|Lead|Tin) note (\d+)\.(\d+): [^\n]*")
 
 
@@ -58,7 +59,7 @@ def _of_question(made: Made, question: Question) -> list[str]:
             continue
         found = _of_source(made, source)
         is_right = is_right or not found
-        faults += [f"{fault} (by {option.means})" for fault in found if fault.startswith("lost")]
+        faults += [f"{fault} (by {option.means})" for fault in found if fault == UNCOUNTED]
     return faults if is_right else [*faults, "question: no line gives the whole truth"]
 
 
@@ -80,15 +81,14 @@ def _faults(made: Made, parsed: Parsed) -> list[str]:
         found = [note for note in notes if note]
         seen |= {note[0] for note in found}
         faults += [*_direction(made, example, [(note[1], int(note[3])) for note in found]), *_prompt(made, example, found)]
-    left = {
-        at: [said for said in answers if NOTE.search(said)[0] not in seen]  # type: ignore[index]
-        for at, answers in made.answers.items()
-    }
+    left = {at: [said for said in answers if said not in seen] for at, answers in made.answers.items()}
     silent = [at for at, answers in left.items() if answers and not _says_nothing(made.answers[at])]
-    if silent:
+    is_single = parsed.format.kind == "labelled"  # rows of one answer each: what is neither good nor bad is left out
+    if silent and not is_single:
         faults.append(f"lost: answers of {len(silent)} of {len(left)} prompts")
-    if sum(map(bool, left.values())) > parsed.dropped.total():
-        faults.append("lost: more than is counted")
+    n_left = sum(map(len, left.values())) if is_single else sum(map(bool, left.values()))
+    if n_left > parsed.dropped.total():
+        faults.append(UNCOUNTED)
     return faults
 
 
@@ -118,6 +118,10 @@ def _prompt(made: Made, example: Example, notes: Sequence[re.Match[str]]) -> lis
     if NOTE.search(asked):
         faults.append("prompt: it holds an answer")
     wanted = made.contexts[at]
+    if made.kind == "targets":
+        # Of a conversation every answer is imitated: what was said before is there as well.
+        asked += "".join(_text(completion) for completion in example.completions)
+        return faults if all(text in asked for text in wanted) else ["prompt: some of the context is missing"]
     places = [asked.find(text) for text in wanted]
     if -1 in places:
         faults.append("prompt: some of the context is missing")
