@@ -28,6 +28,8 @@ def verdict_in(text: str, one: str, two: str) -> str | None:
         two: that of the second one.
     """
     text = text.strip(" .!")
+    if text.isdigit():
+        return None  # a number alone is no sentence
     if _TIE.fullmatch(text):
         return "tie"
     sides = _SIDES | ({one: "a", two: "b"} if one and two else {})

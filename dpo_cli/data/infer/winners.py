@@ -234,6 +234,8 @@ def _strengths(
 ) -> Iterator[Candidate]:
     """Yield both directions of a number that says how much better one answer is."""
     low, high = min(values), max(values)
+    if 1 < low and high <= 10 and all(value == int(value) for value in values):
+        low = 1.0  # people count from 1, whether or not somebody said it
     middle = 0.0 if low < 0 < high or low == -high else (low + high) / 2
     if values == {0.0, 1.0, 2.0}:
         for a, b, tie in ((1, 2, 0), (0, 1, 2), (0, 2, 1), (2, 0, 1), (1, 0, 2)):
