@@ -26,6 +26,8 @@ _ONE_ANSWER = ("plain_text", "targets", "conversation")
 LONG_CHARS = 16
 SENTENCE_WORDS = 4
 """Words from which on a text may be a sentence, not a name or a kind."""
+SENTENCES = 3
+"""Different ones from which on they may be about their rows."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,22 @@ def _look(top: str, parts: Sequence[Column], read: Sequence[Column], profile: Pr
         column.kind in ("text", "turns", "exchanges", "texts") for column in given
     ):
         return Unread(top, "may be part of what is asked", True, True)
+    if layout in _ONE_ANSWER and any(column.is_list and set(words_in(column.path)) & ANSWER_WORDS for column in given):
+        return Unread(top, "holds several answers, some of which may be better", True)
     if any(_is_prose(column, top, profile) for column in given) and layout != "plain_text":
         return Unread(top, "holds texts that may be part of what is asked", True, True)
     return Unread(top, "the same in all rows" if is_constant else _kind(given, profile))
 
 
 def _is_prose(column: Column, top: str, profile: Profile) -> bool:
-    """Return whether a column holds sentences, one of its own in most rows, that nothing says are about the data."""
+    """Return whether a column holds sentences, not the same few in many rows, that nothing says are about the data."""
     if column.kind != "text" or column.path != top or set(words_in(top)) & (REMARK_WORDS | ANSWER_WORDS - CONTEXT_WORDS - {"text"}):
         return False
     if is_meta(top):
         return False
     texts = [str(value) for value in column.given]
     has_sentences = sum(len(text.split()) >= SENTENCE_WORDS for text in texts) >= MOST * len(texts)
-    return has_sentences and len(set(texts)) > len(texts) / 2
+    return has_sentences and len(set(texts)) >= max(SENTENCES, len(texts) / 8)
 
 
 def _is_judgement(parts: Sequence[Column], top: str, layout: str) -> bool:

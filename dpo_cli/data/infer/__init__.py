@@ -136,10 +136,10 @@ def _with_labels(file: File, found: Sequence[Candidate]) -> list[Candidate]:
         if column not in each.columns:
             continue
         guessed = {text: name for name, texts in each.labels.items() for text in texts}
-        if any(guessed.get(text, name) != name for text, name in stated.items()):
-            if not _name_all_words(file, each, column):
-                continue
+        if _name_all_words(file, each, column):
             guessed = {}
+        elif any(guessed.get(text, name) != name for text, name in stated.items()):
+            continue
         labels = _merged(given, {text: name for text, name in guessed.items() if text not in stated})
         unknown = tuple(text for text in each.unknown if text not in stated)
         sure = replace(each, labels=labels, unknown=unknown, is_sure=True)

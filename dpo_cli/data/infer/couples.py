@@ -57,7 +57,7 @@ def find_couple(profile: Profile, given: Names) -> Couple | None:
     if not rank or (given.keys() & {"completions", "completion", "messages", "text"}):
         return None
     is_of_list = "[" in rank[0].first and "answer_a" not in given
-    if is_of_list and not any(each.format == "winner" for each in judged(rank[0], profile, given)):
+    if is_of_list and not any(each.format == "winner" for each in _named(rank[0], profile, given)):
         return None  # a list that always has two, unless something names one of them
     return rank[0]
 
@@ -81,11 +81,21 @@ def judged(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[C
                 return [base]
             told = ((better, f"the {better} rating is better") for better in ("lower", "higher"))
             return [replace(base, better=better, means=means, is_sure=False) for better, means in told]
-    free = [path for path in profile.columns if path not in (couple.first, couple.second, *given.values())]
+    free = _free(couple, profile, given)
+    return _named(couple, profile, given) or [*_unnamed(couple, profile, free), *_unnamed_rates(couple, profile, free)]
+
+
+def _free(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[str]:
+    return [path for path in profile.columns if path not in (couple.first, couple.second, *given.values())]
+
+
+def _named(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[Candidate]:
+    """Return what columns say whose names are those of a winner, of flags or of ratings."""
+    free = _free(couple, profile, given)
     found = [*_one_hot(couple, profile, free), *_rated(couple, profile, free)]
     for path in winner_columns(couple, profile, free):
         found += winner(path, couple, profile)
-    return found or [*_unnamed(couple, profile, free), *_unnamed_rates(couple, profile, free)]
+    return found
 
 
 def _unnamed(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Candidate]:

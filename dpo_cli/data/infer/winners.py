@@ -243,19 +243,16 @@ def _strengths(
             means = f"{a} is the first answer, {b} the second, {tie} neither"
             yield replace(base, labels=labels, means=means, is_sure=False)
         return
+    # From 1 to 4 all, or from 1 to 5 of which nobody chose the last: 3 is a choice, or a tie.
+    is_short = low == 1 and high in (4, 6) and middle + 0.5 in values
+    for bound in (middle, middle + 0.5) if is_short else (middle,):
+        yield from _around(base, couple, values, bound)
+
+
+def _around(base: Candidate, couple: Couple, values: set[float], middle: float) -> Iterator[Candidate]:
     bound = f"{middle:g}"
     ties = {"tie": [bound]} if middle in values else {}
-    lower = {"a": [f"<{bound}"], "b": [f">{bound}"], **ties}
-    upper = {"a": [f">{bound}"], "b": [f"<{bound}"], **ties}
-    yield replace(
-        base,
-        labels=lower,
-        means=f"below {bound} {couple.first!r} is better, above it {couple.second!r}",
-        is_sure=False,
-    )
-    yield replace(
-        base,
-        labels=upper,
-        means=f"above {bound} {couple.first!r} is better, below it {couple.second!r}",
-        is_sure=False,
-    )
+    for below, above, first, second in (("a", "b", "below", "above"), ("b", "a", "above", "below")):
+        labels = {below: [f"<{bound}"], above: [f">{bound}"], **ties}
+        means = f"{first} {bound} {couple.first!r} is better, {second} it {couple.second!r}"
+        yield replace(base, labels=dict(sorted(labels.items())), means=means, is_sure=False)
