@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_cli.data.tokenize.turns import decoded
+from dpo_cli.data.tokenize.turns import decoded, is_exchanges, messages_of
 from dpo_cli.errors import RecipeError
 
 _TERM = re.compile(r"(?:(?P<factor>-?\d+(?:\.\d+)?)\s*\*\s*)?(?P<path>\S.*)")
@@ -182,9 +182,10 @@ def _joined(values: Sequence[Any]) -> Any:
         return BETWEEN.join(str(value) for value in given) if given else None
     turns: list[Any] = []
     for value in given:
-        turns += (
-            value
-            if isinstance(value, list)
-            else [value if isinstance(value, Mapping) else {"role": "user", "content": str(value)}]
-        )
+        if is_exchanges(value):
+            turns += messages_of(value)
+        elif isinstance(value, list):
+            turns += value
+        else:
+            turns.append(value if isinstance(value, Mapping) else {"role": "user", "content": str(value)})
     return turns

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.data.detect.fields import Field
+from dpo_cli.data.detect.reading import named_fields
 from dpo_cli.data.formats._base import SIDE_COLUMNS
 from dpo_cli.data.sources.placed_rows import PlacedRow
 from dpo_cli.data.tokenize.turns import ROLES
@@ -14,21 +14,16 @@ from dpo_cli.data.tokenize.turns import ROLES
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
 
-COLUMNS = {
-    "prompt": ("prompt", "completion", "rating"),
-    "tree": ("text", "role", "replies", "rating"),
-    "parent": ("id", "parent", "text", "role", "rating"),
-}
-"""How rows are gathered -> what must be known of each."""
 OPTIONAL = ("history", "system")
 
 
 class Gathered:
     """Rankings made of a source's rows, which are held while they are gathered; can be read again."""
 
-    def __init__(self, rows: Iterable[PlacedRow], source: Source, columns: Mapping[str, Field]) -> None:
-        """Take the rows and where each has what."""
-        self._rows, self._how, self._columns = rows, source.gather, columns
+    def __init__(self, rows: Iterable[PlacedRow], source: Source) -> None:
+        """Take the rows and the source that says where each has what."""
+        self._rows, self._how = rows, source.gather
+        self._columns, self._unread = named_fields(source)
 
     def __iter__(self) -> Iterator[PlacedRow]:
         """Start a pass: rows with `prompt`, `completions` and `ratings`."""
@@ -36,6 +31,8 @@ class Gathered:
         return found[self._how]()
 
     def _read(self, row: Mapping[str, Any], name: str) -> Any:
+        if name in self._unread:
+            return None
         return self._columns[name].read(row) if name in self._columns else row.get(name)
 
     def _by_prompt(self) -> Iterator[PlacedRow]:
@@ -45,7 +42,8 @@ class Gathered:
             asked = {name: self._read(row, name) for name in ("prompt", *OPTIONAL)}
             key = json.dumps(asked, sort_keys=True, default=str)
             if key not in groups:
-                side = {name: row[name] for name in SIDE_COLUMNS if row.get(name) is not None}
+                side = {name: self._read(row, name) for name in SIDE_COLUMNS}
+                side = {name: value for name, value in side.items() if value is not None}
                 stated = {name: value for name, value in asked.items() if value is not None}
                 groups[key] = PlacedRow({**side, **stated, "completions": [], "ratings": []}, place)
             values = groups[key].values

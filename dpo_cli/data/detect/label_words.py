@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from dpo_cli.data.detect.verdicts import verdict_in
 from dpo_cli.data.formats._base import Row, SkipRow
 from dpo_cli.data.row_notes import Reason
 from dpo_cli.errors import RecipeError
@@ -180,7 +181,21 @@ def guess_winner(
         "b": f"{_B}|{names[1].casefold()}|{second or 'b'}",
         "tie": _TIE,
     }
-    return _sorted_into(found, tables)
+    labels, unknown = _sorted_into(found, tables)
+    one, two = _numbers_of(names, first, second)
+    said = {text: verdict_in(_plain(text), one, two) for text in unknown}
+    for text, meaning in said.items():
+        if meaning:
+            labels.setdefault(meaning, []).append(text)
+    return labels, [text for text in unknown if not said[text]]
+
+
+def _numbers_of(names: tuple[str, str], first: str, second: str) -> tuple[str, str]:
+    """Return the numbers by which sentences call two answers: those in their names, else what the numbers beside them say, else 1 and 2."""
+    found = [re.findall(r"[012]", name)[-1:] for name in names]
+    if found[0] and found[1] and found[0] != found[1]:
+        return found[0][0], found[1][0]
+    return (first, second) if first else ("1", "2")
 
 
 def _sorted_into(words: Sequence[str], tables: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ class Layout:
     """A row, or a few."""
     means: str = ""
     """What is chosen, where the same columns are read in another way too."""
+    holds: Mapping[str, Any] = field(default_factory=dict)
+    """Path -> a value that some row has there; without it the columns may mean something else."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -53,9 +55,20 @@ class Layout:
         labels = source.labels or self.source.get("labels", {})
         return replace(source, **{**self.source, "columns": columns, "labels": labels, "ignore": ignored})
 
+    def is_held_by(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether some of a file's rows have the values that the layout is known by."""
+        return all(
+            any(value in _listed(field_of(path).read(row)) for row in rows)
+            for path, value in self.holds.items()
+        )
+
     def is_of(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row has all that a row of this layout has."""
         return all(_leads_somewhere(name, row) for name in self.has)
+
+
+def _listed(found: Any) -> Sequence[Any]:
+    return found if isinstance(found, list) else [found]
 
 
 def _leads_somewhere(name: str, row: Mapping[str, Any]) -> bool:
@@ -121,7 +134,8 @@ def resolved(source: Source, rows: Iterable[PlacedRow]) -> tuple[Source, str]:
     sample = list(islice(rows, LOOKED_AT))
     first = sample[0] if sample else None
     found = matching(first.values) if first is not None else []
-    found = [layout for layout in found if reads(layout, source, [row.values for row in sample])]
+    values = [row.values for row in sample]
+    found = [layout for layout in found if layout.is_held_by(values) and reads(layout, source, values)]
     if not found:
         return source, ""
     if len(found) > 1:

@@ -12,7 +12,7 @@ from dpo_cli.data.detect.columns.profile import look_at
 from dpo_cli.data.detect.columns.unread import Unread, unread
 from dpo_cli.data.detect.detect import Scan, detect
 from dpo_cli.data.detect.gather import Gathered
-from dpo_cli.data.detect.reading import Reading, ignored, named_fields, used_columns, used_paths
+from dpo_cli.data.detect.reading import Reading, ignored, used_columns, used_paths
 from dpo_cli.data.formats._base import (
     BadRow,
     Format,
@@ -82,7 +82,7 @@ def parse_rows(
     source, layout = layouts.resolved(source, rows)
     given = rows
     if source.gather != "rows":
-        rows = Gathered(rows, source, named_fields(source)[0])
+        rows = Gathered(rows, source)
     found = detect(rows, source, key)
     if found is None:
         return None

@@ -15,8 +15,14 @@ from dpo_cli.errors import RecipeError
 if TYPE_CHECKING:
     from dpo_cli.recipe.schema import Source
 
-GATHERED = ("prompt", "completion", "text", "role", "replies", "system", "history")
-"""Names that are read, where rows are gathered, without being stated."""
+ROOTS = ("prompt", "root", "tree", "thread", "conversation", "message")
+"""Columns that may hold the first message of a tree, where the row itself is not one."""
+GATHERED = {
+    "prompt": ("prompt", "completion", "rating", "system", "history"),
+    "tree": ("text", "role", "replies", "rating", *ROOTS),
+    "parent": ("id", "parent", "text", "role", "rating"),
+}
+"""How rows are gathered -> names that are read without being stated."""
 _RATINGS = ("rating_a", "rating_b", "score_chosen", "score_rejected")
 
 
@@ -59,7 +65,7 @@ def used_columns(source: Source, layout: Format, present: frozenset[str]) -> set
         present: all columns of the file.
     """
     named = named_fields(source, present)[0].values()
-    own = GATHERED if source.gather != "rows" else (*layout.columns, *layout.optional, *SIDE_COLUMNS)
+    own = GATHERED.get(source.gather, (*layout.columns, *layout.optional, *SIDE_COLUMNS))
     return {column for each in named for column in each.columns} | (set(own) - set(source.columns)) & present
 
 
@@ -81,13 +87,15 @@ def ignored(source: Source) -> list[str]:
 def named_fields(
     source: Source, present: frozenset[str] = frozenset()
 ) -> tuple[dict[str, Field], frozenset[str]]:
-    """Return the fields that a source's `columns` name, and the names that it leaves unread (`prompt: ''`).
+    """Return the fields that a source's `columns` name, and the names that it leaves unread: `prompt: ''`, or a `history` that is its prompt.
 
     Raises:
         RecipeError: a text that is not a path.
     """
     named = {name: field_of(text, present) for name, text in source.columns.items() if text}
-    return named, frozenset(name for name, text in source.columns.items() if not text)
+    elsewhere = {column for each in named.values() for column in each.columns}
+    twice = {name for name in SIDE_COLUMNS if name in elsewhere and name not in source.columns}
+    return named, frozenset({name for name, text in source.columns.items() if not text} | twice)
 
 
 def with_names(row: Row, columns: Mapping[str, Field], unread: frozenset[str] = frozenset()) -> Row:

@@ -212,8 +212,8 @@ def asked(folder, rows, name="rows.jsonl", **given):
             [B],
         ),
         (
-            {"prompt": Q, "chosen": A, "loser_text": B},
-            "no column for rejected of pairs: 'loser_text' may be it",
+            {"prompt": Q, "chosen": A, "second_text": B},
+            "no column for rejected of pairs: 'second_text' may be it",
             [A],
         ),
     ],
@@ -287,8 +287,10 @@ def test_a_number_that_is_stated_decides_what_the_others_mean(tmp_path):
     (_, *options), _ = asked(tmp_path, rows)
     assert [option.means for option in options] == [
         "1 is the first answer, 2 the second, 0 neither",
+        "0 is the first answer, 1 the second, 2 neither",
         "0 is the first answer, 2 the second, 1 neither",
         "2 is the first answer, 0 the second, 1 neither",
+        "1 is the first answer, 0 the second, 2 neither",
     ]
     assert look(tmp_path, rows, labels={"tie": ["0"]}).source.labels == {"a": ["1"], "b": ["2"], "tie": ["0"]}
 

@@ -279,10 +279,24 @@ def test_a_tree_of_messages_is_ranked_answers_not_text(is_flat: bool, tmp_path: 
     rows: list[Row] = []
     for n in range(N):
         answers = [
-            {"message_id": f"r{n}-{rank}", "parent_id": f"r{n}", "text": text, "role": BOT, "rank": rank}
+            {
+                "message_id": f"r{n}-{rank}",
+                "parent_id": f"r{n}",
+                "text": text,
+                "role": BOT,
+                "rank": rank,
+                "message_tree_id": f"r{n}",
+            }
             for rank, text in ((1, poor(n)), (0, good(n)))
         ]
-        root = {"message_id": f"r{n}", "parent_id": None, "text": ask(n), "role": "prompter", "rank": None}
+        root = {
+            "message_id": f"r{n}",
+            "parent_id": None,
+            "text": ask(n),
+            "role": "prompter",
+            "rank": None,
+            "message_tree_id": f"r{n}",
+        }
         if is_flat:
             rows += [root, *answers]
         else:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Sequence
 
 NAMES = {
-    "prompt": "question query instruction input ask request user user_message user_prompt message context problem post body x",
+    "prompt": "question query instruction input ask request user user_message user_prompt message context problem post body x user_input user_query "
+    "original_prompt task src",
     "completion": "response answer output reply generation assistant assistant_message model_output bot_response ideal y",
     "chosen": "preferred accepted accept better good win winning best chosen_response response_chosen answer_chosen chosen_answer "
     "preferred_response preferred_output positive response_j y_w yw winner winner_response winning_response",
@@ -37,13 +38,30 @@ ANSWER_WORDS = {
     "candidates", "reply", "summary", "summaries", "ref", "generation", "generations", "conversation", "message", "story", "translation",
     "a", "b", "left", "right", "first", "second", "assistant", "result", "sample", "continuation", "code", "solution", "choice",
 }  # fmt: skip
+ANSWER_NOUNS = {
+    "answer", "answers", "response", "responses", "output", "outputs", "completion", "completions", "reply", "replies", "text", "texts",
+    "summary", "summaries", "generation", "generations", "conversation", "conversations", "translation", "message", "messages", "code",
+}  # fmt: skip
+"""Last words of a name that say that the column is an answer, or what is asked, whatever stands before them."""
 RATING_WORDS = {
     "score", "scores", "rating", "ratings", "stars", "reward", "rewards", "grade", "grades", "points", "upvotes", "votes", "likes", "quality",
     "helpfulness", "elo", "preference",
 }  # fmt: skip
-RANK_WORDS = {"rank", "ranks", "ranking", "rankings", "place", "position", "order"}
+RANK_WORDS = {
+    "rank",
+    "ranks",
+    "ranking",
+    "rankings",
+    "place",
+    "places",
+    "position",
+    "positions",
+    "order",
+    "placement",
+}
 LOW_WORDS = {
-    "loss", "perplexity", "ppl", "nll", "error", "errors", "penalty", "toxicity", "severity", "harm", "harmfulness", "distance", "cost",
+    "loss", "losses", "costs", "penalties", "perplexity", "ppl", "nll", "error", "errors", "penalty", "toxicity", "severity", "harm",
+    "harmfulness", "distance", "cost",
     "mistakes", "faults",
 }  # fmt: skip
 """Words of a number of which less is usually better; never taken without a question."""
@@ -52,9 +70,17 @@ META_WORDS = {
     "length", "len", "count", "num", "time", "date", "created", "updated", "at", "type", "category", "lang", "language", "url", "split",
     "dataset", "author", "user_id", "annotator", "worker", "batch", "version", "seed", "index", "idx", "uuid", "domain", "subset", "size",
     "utc", "uid", "guid", "logp", "logps", "logprob", "logprobs", "rationale", "rationales", "critique", "reason", "reasons", "explanation",
-    "elaboration", "statement", "feedback_text", "metadata", "meta", "confidence", "ratio", "difference", "seconds",
+    "elaboration",
+    "statement", "feedback_text", "metadata", "meta", "confidence", "ratio", "difference", "seconds", "comment", "comments", "remark",
+    "remarks", "chars", "words", "latency", "price", "temperature", "justification", "annotators", "link", "topic",
 }  # fmt: skip
 """Words in a name that say that the column is about something, not the thing itself."""
+REMARK_WORDS = {
+    "rationale", "rationales", "critique", "critiques", "reason", "reasons", "reasoning", "explanation", "explanations", "elaboration",
+    "statement", "comment", "comments", "remark", "remarks", "justification", "feedback", "review", "reference", "gold", "ground", "truth",
+    "expected", "ideal", "target", "original", "raw", "description", "metadata", "meta", "error",
+}  # fmt: skip
+"""Words in the name of prose that is written about an answer, or is one that nobody compares."""
 INDEX_WORDS = {"id", "idx", "index", "number", "no"}
 """Words in the name of a winner column whose number is that of the answer."""
 JUDGE_WORDS = {
@@ -65,11 +91,16 @@ JUDGE_WORDS = {
     "helpfulness", "correctness", "win", "wins",
 }  # fmt: skip
 """Words in the name of a column that may say which answer is better, or how good one is."""
+LOSER_WORDS = {
+    "loser", "losing", "lose", "loses", "lost", "worse", "worst", "rejected", "reject", "rejects", "dispreferred", "nonpreferred", "disliked",
+}  # fmt: skip
+"""Words in the name of a column that says which answer is the worse one."""
 CONTEXT_WORDS = {
     "context", "history", "conversation", "conversations", "dialogue", "dialog", "turns", "messages", "system", "system_prompt", "instruction",
     "input", "passage", "passages", "document", "documents", "article", "background", "persona", "question", "title", "post", "body", "prompt",
     "query", "story", "evidence", "scenario", "situation", "setting", "premise", "excerpt", "paragraph", "abstract", "snippet", "transcript",
-    "lecture", "report", "email", "letter", "guidelines", "rules", "knowledge", "facts", "schema", "table", "previous", "chat", "tools", "functions",
+    "lecture", "report", "email", "letter", "guidelines", "rules", "knowledge", "facts", "schema", "table", "previous", "chat", "tools",
+    "functions",
 }  # fmt: skip
 """Words in the name of a column that may be part of what the model is asked."""
 NEGATIVE_WORDS = {
@@ -86,6 +117,25 @@ NEGATIVE_WORDS = {
     "hallucination",
 }
 
+OPPOSITES = (
+    ("chosen", "rejected"),
+    ("preferred", "dispreferred"),
+    ("preferred", "nonpreferred"),
+    ("preferred", "rejected"),
+    ("accepted", "rejected"),
+    ("better", "worse"),
+    ("best", "worst"),
+    ("good", "bad"),
+    ("winner", "loser"),
+    ("winning", "losing"),
+    ("win", "lose"),
+    ("positive", "negative"),
+    ("pos", "neg"),
+    ("liked", "disliked"),
+    ("correct", "incorrect"),
+    ("right", "wrong"),
+)
+"""Parts of two names that say which of two answers is the better one, that one first."""
 COUPLES = (
     ("a", "b"),
     ("0", "1"),
@@ -97,6 +147,7 @@ COUPLES = (
     ("j", "k"),
 )
 """Parts of two names that number two answers."""
+_NUMBERING = {word for pair in COUPLES for word in pair}
 JOINED = (
     ("instruction", "input"),
     ("title", "post"),
@@ -135,34 +186,52 @@ def words_in(path: str) -> list[str]:
 
 def is_called(path: str, role: str) -> bool:
     """Return whether a column has one of the names of a role."""
-    return any(name in (role, *NAMES[role].split()) for name in names_in(path)[:1])
+    return _called(path, role) is not None
+
+
+def _called(path: str, role: str) -> int | None:
+    """Return which name of a role a column has, the commonest being 0; `question_text` is called `question`."""
+    order = [role, *NAMES[role].split()]
+    for name in names_in(path)[:1]:
+        for each in (name, name.removesuffix("_text"), name.removesuffix("_content")):
+            if each in order:
+                return order.index(each)
+    return None
 
 
 def by_name(role: str, paths: Collection[str]) -> list[str]:
     """Return the columns that have a name of a role, the commonest name first."""
-    order = [role, *NAMES[role].split()]
-    found = [(order.index(names_in(path)[0]), path) for path in paths if is_called(path, role)]
+    found = [(at, path) for path in paths if (at := _called(path, role)) is not None]
     return [path for _, path in sorted(found)]
 
 
 def is_meta(path: str) -> bool:
     """Return whether a name is about the data, not part of it: `chosen_model`, `answer_id`."""
     words = words_in(path)
-    if len(words) == 1:
-        return words[0] in META_WORDS
+    said = [word for word in words if not word.isdigit() and word not in _NUMBERING]
+    if len(words) > 1 and said and said[-1] in ANSWER_NOUNS and not set(words) & REMARK_WORDS:
+        return False  # `model_output` is an output, `answer_model` a model
     return bool(set(words) & META_WORDS)
 
 
 def couple_of(first: str, second: str) -> tuple[str, str] | None:
     """Return the two words in which two names differ, where these number two things: (a, b), (0, 1); None for other names."""
+    pair = _difference(first, second)
+    return pair if pair in COUPLES or pair == ("chosen", "rejected") else None
+
+
+def are_opposites(better: str, worse: str) -> bool:
+    """Return whether two names differ in one word that says which is better: `good_answer`, `bad_answer`."""
+    return _difference(better, worse) in OPPOSITES
+
+
+def _difference(first: str, second: str) -> tuple[str, str] | None:
+    """Return the two words in which two names differ; None where they differ in more, or not at all."""
     one, other = _flat(first), _flat(second)
     if len(one) != len(other):
         return None
     differing = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
-    if len(differing) != 1:
-        return None
-    pair = differing[0]
-    return pair if pair in COUPLES or pair in (("chosen", "rejected"),) else None
+    return differing[0] if len(differing) == 1 else None
 
 
 def _flat(path: str) -> Sequence[str]:

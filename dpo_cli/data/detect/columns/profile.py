@@ -119,18 +119,22 @@ class Look:
         profile.n += 1
         for column, value in values.items():
             words = profile.words.setdefault(column, Counter())
-            if isinstance(value, str):
-                value = value[:80]
-            text = "" if isinstance(value, list | dict) else word(value)
-            if text in words or len(words) < MANY or text in ("", "null"):
-                words[text] += 1
-            elif (number := as_number(text)) is not None:
-                low, high = profile.ranges.get(column, (number, number))
-                profile.ranges[column] = (min(low, number), max(high, number))
+            for item in value if isinstance(value, list) else (value,):
+                self._count(column, words, item)
         if len(profile.sample) < SAMPLED:
             profile.sample.append(values)
         elif (at := self._draw.randrange(profile.n)) < SAMPLED:
             profile.sample[at] = values
+
+    def _count(self, column: str, words: Counter[str], value: object) -> None:
+        if isinstance(value, str):
+            value = value[:80]
+        text = "" if isinstance(value, list | dict) else word(value)
+        if text in words or len(words) < MANY or text in ("", "null"):
+            words[text] += 1
+        elif (number := as_number(text)) is not None:
+            low, high = self._profile.ranges.get(column, (number, number))
+            self._profile.ranges[column] = (min(low, number), max(high, number))
 
     def profile(self) -> Profile:
         """Return what the rows show."""
@@ -154,7 +158,7 @@ def _columns(profile: Profile) -> dict[str, Column]:
         if _is_spelled(values):
             read = [decoded(value) for value in values]
             kinds = {Column("", top, each).kind for _, each in _parts(top, read, DEEPEST)}
-            if kinds & {"turns", "exchanges", "texts", "talks"}:
+            if kinds & {"turns", "exchanges", "texts", "talks", "numbers", "flags"}:
                 root, values = f"json({top})", read
         for path, each in _parts(root, values, DEEPEST):
             found[path] = Column(path, top, each)

@@ -6,10 +6,14 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from dpo_cli.data.detect.columns.names import (
+    ANSWER_WORDS,
+    CONTEXT_WORDS,
     JUDGE_WORDS,
     LOW_WORDS,
+    NEGATIVE_WORDS,
     RANK_WORDS,
     RATING_WORDS,
+    REMARK_WORDS,
     is_context,
     is_meta,
     words_in,
@@ -20,6 +24,10 @@ FEW = 24
 _ONE_ANSWER = ("plain_text", "targets", "conversation")
 """Formats that learn every answer they read: a label that is the same in all rows may say that none is wanted."""
 LONG_CHARS = 16
+SENTENCE_WORDS = 4
+"""Words from which on a text may be a sentence, not a name or a kind."""
+SENTENCES = 3
+"""Different ones from which on they may be about their rows."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def _look(top: str, parts: Sequence[Column], read: Sequence[Column], profile: Pr
     )
     if is_constant and layout not in _ONE_ANSWER and not any(is_context(column.path) for column in given):
         return Unread(top, "the same in all rows")
-    if _is_judgement(given):
+    if _is_judgement(given, top, layout):
         if layout == "pairs" and not any(_names_a_side(column, profile) for column in given):
             return Unread(top, "rates answers, which are ranked already")
         return Unread(top, "may say which answer is better", True)
@@ -94,14 +102,36 @@ def _look(top: str, parts: Sequence[Column], read: Sequence[Column], profile: Pr
         column.kind in ("text", "turns", "exchanges", "texts") for column in given
     ):
         return Unread(top, "may be part of what is asked", True, True)
+    if layout in _ONE_ANSWER and any(
+        column.is_list and set(words_in(column.path)) & ANSWER_WORDS for column in given
+    ):
+        return Unread(top, "holds several answers, some of which may be better", True)
+    if any(_is_prose(column, top, profile) for column in given) and layout != "plain_text":
+        return Unread(top, "holds texts that may be part of what is asked", True, True)
     return Unread(top, "the same in all rows" if is_constant else _kind(given, profile))
 
 
-def _is_judgement(parts: Sequence[Column]) -> bool:
+def _is_prose(column: Column, top: str, profile: Profile) -> bool:
+    """Return whether a column holds sentences, not the same few in many rows, that nothing says are about the data."""
+    if (
+        column.kind != "text"
+        or column.path != top
+        or set(words_in(top)) & (REMARK_WORDS | ANSWER_WORDS - CONTEXT_WORDS - {"text"})
+    ):
+        return False
+    if is_meta(top):
+        return False
+    texts = [str(value) for value in column.given]
+    has_sentences = sum(len(text.split()) >= SENTENCE_WORDS for text in texts) >= MOST * len(texts)
+    return has_sentences and len(set(texts)) >= max(SENTENCES, len(texts) / 8)
+
+
+def _is_judgement(parts: Sequence[Column], top: str, layout: str) -> bool:
     words = JUDGE_WORDS | RANK_WORDS | RATING_WORDS
+    alone = LOW_WORDS | NEGATIVE_WORDS if layout in _ONE_ANSWER else set()
     return any(
         (
-            set(words_in(column.path)) & words
+            set(words_in(column.path)) & (words | alone if column.path == top else words)
             and not is_meta(column.path)
             and (column.kind != "text" or column.length < 200)
         )

@@ -60,6 +60,8 @@ def infer(given: Source, command: Sequence[str] = ()) -> Inferred:
     _check_stated(given, profile)
     file = File(given, profile, rows, command or ("dpo", "init", given.path))
     known = _known_layouts(file)
+    if any(file.left(layout.applied(given)) for layout in known):
+        known = []  # the rows have more than the layout: they are looked at as any others are
     if len(known) > 1:
         what = f"the rows have the layout of {known[0].sets[0]}, which can be read in {len(known)} ways"
         ask(file, what, [(layout.means, layout.applied(given)) for layout in known])
@@ -68,18 +70,15 @@ def infer(given: Source, command: Sequence[str] = ()) -> Inferred:
         source = known[0].applied(given)
         ignored = [name for name in source.ignore if name in file.names]
         chosen, layout = Candidate.of(replace(source, ignore=ignored)), known[0].sets[0]
-        doubtful = file.doubtful(chosen, ())
-        if doubtful and chosen.format in ("targets", "conversation") and not doubtful[0].is_context:
-            chosen, layout = None, ""  # rows for imitation that are judged: the layout is another one
-        elif doubtful:
-            ask_about(file, chosen, (), doubtful)
-    if chosen is None:
-        chosen = _chosen(file)
+    else:
+        chosen, layout = _chosen(file), ""
     source = chosen.applied(given)
     return _inferred(file, source, file.parsed(source), layout)
 
 
 def _check_stated(given: Source, profile: Profile) -> None:
+    if given.gather == "tree":
+        return  # its columns are those of messages, wherever these are
     for name, text in given.columns.items():
         columns = field_of(text, frozenset(profile.words)).columns if text else []
         if missing := [column for column in columns if column not in profile.words]:
@@ -94,6 +93,7 @@ def _known_layouts(file: File) -> list[layouts.Layout]:
         return []
     found = layouts.matching(sample[0])
     kept = [layout for layout in found if sum(map(layout.is_of, sample)) >= MOST * len(sample)]
+    kept = [layout for layout in kept if layout.is_held_by(sample)]
     return [layout for layout in kept if layouts.reads(layout, given, sample)]
 
 
@@ -145,10 +145,10 @@ def _with_labels(file: File, found: Sequence[Candidate]) -> list[Candidate]:
         if column not in each.columns:
             continue
         guessed = {text: name for name, texts in each.labels.items() for text in texts}
-        if any(guessed.get(text, name) != name for text, name in stated.items()):
-            if not _name_all_words(file, each, column):
-                continue
+        if _name_all_words(file, each, column):
             guessed = {}
+        elif any(guessed.get(text, name) != name for text, name in stated.items()):
+            continue
         labels = _merged(given, {text: name for text, name in guessed.items() if text not in stated})
         unknown = tuple(text for text in each.unknown if text not in stated)
         sure = replace(each, labels=labels, unknown=unknown, is_sure=True)

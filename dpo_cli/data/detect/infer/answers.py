@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dpo_cli.data.detect.columns.names import (
+    are_opposites,
     by_name,
     couple_of,
     is_called,
@@ -16,9 +17,11 @@ from dpo_cli.data.detect.columns.names import (
 )
 from dpo_cli.data.detect.columns.profile import Column, Profile
 from dpo_cli.data.detect.infer.candidate import Candidate, Names
-from dpo_cli.data.detect.infer.couples import FEW, find_couple, judged
+from dpo_cli.data.detect.infer.couples import find_couple, judged
 from dpo_cli.data.detect.infer.judges import judges, labelled
-from dpo_cli.data.detect.infer.lists import lists, trees
+from dpo_cli.data.detect.infer.lists import lists
+from dpo_cli.data.detect.infer.trees import trees
+from dpo_cli.data.detect.infer.winners import says_side
 from dpo_cli.data.tokenize.turns import is_turns, role_of
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ _ORDERED = {"ranking", "ranked", "ranked_responses"}
 
 def candidates(profile: Profile, given: Names) -> list[Candidate]:
     """Return the readings of a file, the surest kind of answers first: as soon as one kind is there, the others are not looked for."""
-    for find in (_pairs, _couples, lists, trees, _singles, _conversations, _documents):
+    for find in (_pairs, trees, _couples, lists, _half_pairs, _singles, _conversations, _documents):
         if found := list(find(profile, given)):
             return found
     return []
@@ -41,9 +44,15 @@ def candidates(profile: Profile, given: Names) -> list[Candidate]:
 def _pairs(profile: Profile, given: Names) -> Iterator[Candidate]:
     """Yield a chosen answer beside a rejected one, by their names."""
     chosen, rejected = (_side(role, profile, given) for role in ("chosen", "rejected"))
+    couple = find_couple(profile, given)
+    if couple is not None:  # what says which of two is better is neither of them
+        chosen, rejected = (
+            [p for p in side if p in given.values() or not says_side(p, couple, profile)]
+            for side in (chosen, rejected)
+        )
+    if not (chosen and rejected) and (opposites := _opposites(profile, given)):
+        chosen, rejected = [opposites[0]], [opposites[1]]
     if not rejected:
-        if chosen and names_in(chosen[0])[0] in _BETTER and not _names_one(chosen[0], profile, given):
-            yield from _unnamed(chosen[0], profile, given)
         return
     if not chosen:
         # A conversation whose last answer is the better one.
@@ -73,11 +82,17 @@ def _pairs(profile: Profile, given: Names) -> Iterator[Candidate]:
     yield Candidate("pairs", {"chosen": first, "rejected": second})
 
 
-def _names_one(path: str, profile: Profile, given: Names) -> bool:
-    """Return whether a column of few short texts stands beside two numbered answers: it names the better one."""
-    is_short = profile.columns[path].kind == "text" and profile.columns[path].length < SHORT_CHARS
-    few = len(profile.words_of(path)) <= FEW or 2 * len(profile.words_of(path)) < profile.n
-    return is_short and few and find_couple(profile, given) is not None
+def _opposites(profile: Profile, given: Names) -> tuple[str, str] | None:
+    """Return two answers whose names differ in a word that says which is better."""
+    free = [p for p in profile.free(given) if _can_answer(p, "", profile) and not is_meta(p)]
+    return next(((a, b) for a in free for b in free if are_opposites(a, b)), None)
+
+
+def _half_pairs(profile: Profile, given: Names) -> Iterator[Candidate]:
+    """Yield a chosen answer that stands alone, with all that may be the other one."""
+    chosen = _side("chosen", profile, given)
+    if chosen and not _side("rejected", profile, given) and names_in(chosen[0])[0] in _BETTER:
+        yield from _unnamed(chosen[0], profile, given)
 
 
 def _unnamed(chosen: str, profile: Profile, given: Names) -> Iterator[Candidate]:

@@ -19,6 +19,8 @@ from dpo_cli.errors import DataError, UserError
 from dpo_cli.recipe.schema import Source
 from dpo_cli.types import Example
 
+SHOWN = 64
+"""Gathered examples that are made to show what a reading makes of them."""
 _LIKELY = {"label": "neither", "winner": "tie"}
 """Column -> what a word that nobody knows is most often."""
 
@@ -39,14 +41,15 @@ def ask(file: File, what: str, readings: Sequence[tuple[str, Source]]) -> NoRetu
     failed: UserError | None = None
     for means, source in readings:
         try:
-            parsed = file.parsed(source)
+            means, source = _whole(file, means, source)
+            parsed = file.parsed(source, keep=SHOWN)
         except UserError as error:
             failed = failed or error
             continue
-        # The line that is offered leaves nothing to ask.
-        source = _whole(file, source)
         if parsed.rows - parsed.dropped.total() > 0:
-            made = examples(source, file.profile) if source.gather == "rows" else []
+            made: list[Example | None] = [*parsed.examples]
+            if source.gather == "rows":
+                made = examples(source, file.profile)
             options.append((means, source, made))
     if not options:
         raise failed or DataError.of(file.given.path, what, "--column NAME=COLUMN says what a column is")
@@ -59,30 +62,48 @@ def ask(file: File, what: str, readings: Sequence[tuple[str, Source]]) -> NoRetu
     )
 
 
-def _whole(file: File, source: Source) -> Source:
-    """Return a source that asks nothing more: what may be context is read before the prompt, what else may matter is left out by name."""
-    for each in file.left(source):
+def _whole(file: File, means: str, source: Source) -> tuple[str, Source]:
+    """Return a reading that leaves nothing to ask: columns of context are read before the prompt, others are named as of no use."""
+    left = file.left(source)
+    names = []
+    for each in left:
         path = _context(file, each.column) if each.is_context else None
-        if path is None or source.columns.get("prompt") == "":
-            source = replace(source, ignore=[*source.ignore, each.column])
-        else:
-            prompt = source.columns.get("prompt", "prompt")
-            source = replace(source, columns={**source.columns, "prompt": f"{path} + {prompt}"})
-    return source
+        if path and _has_prompt(file, source):
+            source = _with_context(source, path)
+            names.append(each.column)
+    source = replace(source, ignore=[*source.ignore, *(each.column for each in file.left(source))])
+    return (f"{means}; {_read_before(names)}" if names else means), source
+
+
+def _has_prompt(file: File, source: Source) -> bool:
+    """Return whether a reading has a prompt of its own, not one that is within the answers."""
+    return bool(source.columns.get("prompt", "prompt" if "prompt" in file.names else ""))
+
+
+def _with_context(source: Source, path: str) -> Source:
+    columns = {**source.columns, "prompt": f"{path} + {source.columns.get('prompt', 'prompt')}"}
+    return replace(source, columns=columns)
+
+
+def _read_before(names: Sequence[str]) -> str:
+    are = "are" if len(names) > 1 else "is"
+    return f"{', '.join(map(repr, names))} {are} read before the prompt"
 
 
 def _seen(made: Sequence[Sequence[Example | None]]) -> list[str]:
     """Return what each reading makes of the first row of which they make different things: other answers, or else other prompts."""
     if not all(made):
         return [""] * len(made)
+    if len({len(each) for each in made}) > 1:  # rows that are gathered are fewer
+        return [shown(next(one for one in each if one)) if any(each) else "" for each in made]
     rows = list(zip(*made, strict=True))
     for view in (shown, asked):
         for each in rows:
             texts = [view(one) for one in each if one]
             if len(texts) == len(each) and len(set(texts)) > 1:
                 return texts
-    first = next((each for each in rows if any(each)), ())
-    return [shown(one) if one else "" for one in first] or [""] * len(made)
+    most = max(rows, key=lambda each: len([one for one in each if one]), default=())
+    return [shown(one) if one else "leaves this row out" for one in most] or [""] * len(made)
 
 
 def ask_about(
@@ -103,13 +124,15 @@ def ask_about(
                 (one.means or f"read as {one.format}", replace(source, ignore=[*source.ignore, *rest]))
             )
     source = chosen.applied(file.given)
+    joined, read = source, list[str]()
     for each in doubtful:
-        if each.is_context and (path := _context(file, each.column)):
-            prompt = source.columns.get("prompt", "prompt")
-            rest = [name for name in names if name != each.column]
-            joined = {**source.columns, "prompt": f"{path} + {prompt}"}
-            means = f"{each.column!r} is read before {prompt!r}"
-            options.append((means, replace(source, columns=joined, ignore=[*source.ignore, *rest])))
+        path = _context(file, each.column) if each.is_context else None
+        if path and _has_prompt(file, source):
+            joined = _with_context(joined, path)
+            read.append(each.column)
+    if read:
+        rest = [name for name in names if name not in read]
+        options.append((_read_before(read), replace(joined, ignore=[*source.ignore, *rest])))
     do = "do" if len(names) > 1 else "does"
     means = f"{', '.join(map(repr, names))} {do} not matter"
     options.append((means, replace(source, ignore=[*source.ignore, *names])))

@@ -101,14 +101,18 @@ def examples(source: Source, profile: Profile) -> list[Example | None]:
 def agree(
     one: Sequence[Example | None], other: Sequence[Example | None], *, with_prompts: bool = False
 ) -> bool:
-    """Return whether two readings choose the same answer wherever both choose, and ask the same where that counts."""
+    """Return whether two readings choose the same answer, of several or alone, wherever both choose, and ask the same where that counts."""
     both = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
     return bool(both) and all(
-        said(a.completions[0]) == said(b.completions[0])
-        and a.label is b.label
-        and (not with_prompts or a.prompt == b.prompt)
-        for a, b in both
+        _say_the_same(a, b) and (not with_prompts or a.prompt == b.prompt) for a, b in both
     )
+
+
+def _say_the_same(one: Example, other: Example) -> bool:
+    n, m = len(one.completions), len(other.completions)
+    last = said(one.completions[-1]) == said(other.completions[-1]) or n != m
+    is_first = said(one.completions[0]) == said(other.completions[0])
+    return is_first and last and one.label is other.label and (n > 1) == (m > 1)
 
 
 def said(text: Text) -> str:

@@ -17,7 +17,7 @@ from dpo_cli.data.detect.columns.names import (
 )
 from dpo_cli.data.detect.columns.profile import Profile
 from dpo_cli.data.detect.infer.candidate import Candidate, Names
-from dpo_cli.data.detect.infer.winners import WIN_WORDS, Couple, winner, winner_columns
+from dpo_cli.data.detect.infer.winners import WIN_WORDS, Couple, says_side, winner, winner_columns
 from dpo_cli.data.detect.label_words import as_number, word
 
 FEW = 3
@@ -57,7 +57,7 @@ def find_couple(profile: Profile, given: Names) -> Couple | None:
     if not rank or (given.keys() & {"completions", "completion", "messages", "text"}):
         return None
     is_of_list = "[" in rank[0].first and "answer_a" not in given
-    if is_of_list and not any(each.format == "winner" for each in judged(rank[0], profile, given)):
+    if is_of_list and not any(each.format == "winner" for each in _named(rank[0], profile, given)):
         return None  # a list that always has two, unless something names one of them
     return rank[0]
 
@@ -79,22 +79,48 @@ def judged(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[C
             base = Candidate(layout, {**couple.columns, **{name: given[name] for name in names}})
             if layout == "winner" or not set(words_in(given["rating_a"])) & (RANK_WORDS | LOW_WORDS):
                 return [base]
-            readings = ((better, f"the {better} rating is better") for better in ("lower", "higher"))
-            return [replace(base, better=better, means=means, is_sure=False) for better, means in readings]
-    free = [path for path in profile.columns if path not in (couple.first, couple.second, *given.values())]
+            told = ((better, f"the {better} rating is better") for better in ("lower", "higher"))
+            return [replace(base, better=better, means=means, is_sure=False) for better, means in told]
+    free = _free(couple, profile, given)
+    return _named(couple, profile, given) or [
+        *_unnamed(couple, profile, free),
+        *_unnamed_rates(couple, profile, free),
+    ]
+
+
+def _free(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[str]:
+    return [path for path in profile.columns if path not in (couple.first, couple.second, *given.values())]
+
+
+def _named(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[Candidate]:
+    """Return what columns say whose names are those of a winner, of flags or of ratings."""
+    free = _free(couple, profile, given)
     found = [*_one_hot(couple, profile, free), *_rated(couple, profile, free)]
     for path in winner_columns(couple, profile, free):
         found += winner(path, couple, profile)
-    return found or list(_unnamed(couple, profile, free))
+    return found
 
 
 def _unnamed(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Candidate]:
     """Yield what any other column of a few words would say, if it named the better answer."""
     for path in free:
-        is_short = profile.columns[path].kind in ("number", "flag") or profile.is_word(path)
-        if is_short and len(profile.words_of(path)) <= FEW and not is_meta(path):
+        kind, words = profile.columns[path].kind, set(words_in(path))
+        is_short = kind in ("number", "flag") or profile.is_word(path) or says_side(path, couple, profile)
+        is_strength = kind == "number" and words & RATING_WORDS  # how much better one of them is
+        if (is_short and len(profile.words_of(path)) <= FEW and not is_meta(path)) or is_strength:
             readings = (each for each in winner(path, couple, profile) if not each.unknown)
             yield from (replace(each, is_sure=False) for each in readings)
+
+
+def _unnamed_rates(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Candidate]:
+    """Yield both directions of any numbers, one for each answer, that may rate them."""
+    for first, second in _fellows(couple, profile, free):
+        if is_meta(first) or profile.columns[first].kind == "flag":
+            continue
+        columns = {**couple.columns, "rating_a": first, "rating_b": second}
+        for better in ("higher", "lower"):
+            means = f"the {better} {first!r} or {second!r} is better"
+            yield Candidate("rated_pair", columns, better=better, means=means, is_sure=False)
 
 
 def _stated(candidate: Candidate, _name: str, given: Mapping[str, str]) -> Candidate:

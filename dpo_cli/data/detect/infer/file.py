@@ -49,8 +49,8 @@ class File:
         """Return the whole command, with settings as options."""
         return " ".join([shlex.join(self.command), as_options(settings)]).strip()
 
-    def parsed(self, source: Source) -> Parsed:
-        """Return what a source makes of all rows; none is held.
+    def parsed(self, source: Source, keep: int = 0) -> Parsed:
+        """Return what a source makes of all rows; no more than `keep` of them are held.
 
         Raises:
             UserError: rows that it cannot read.
@@ -59,9 +59,11 @@ class File:
         doubtful = [each.column for each in self.unread(source) if each.is_doubtful]
         source = replace(source, ignore=[*source.ignore, *doubtful])
         self._check_lengths(source)
-        parsed = parse_rows(self.rows, source, KEY, True, problems, keep=0, spell=self.line)
+        parsed = parse_rows(self.rows, source, KEY, True, problems, keep, self.line)
         problems.raise_any()
-        assert parsed is not None, "a file with rows gives some"
+        if parsed is None:
+            what = f"gathered by {source.gather} the rows give no prompt with answers"
+            raise DataError.of(self.given.path, what, "--gather rows reads each by itself")
         return parsed
 
     def _check_lengths(self, source: Source) -> None:

@@ -27,7 +27,14 @@ def judges(profile: Profile, given: Names, *taken: str) -> Iterator[str]:
         return
     free = [path for path in profile.free(given) if path not in taken]
     named = by_name("label", free)
-    others = [p for p in free if p not in named and set(words_in(p)) & JUDGE_WORDS and not is_meta(p)]
+    words = JUDGE_WORDS | NEGATIVE_WORDS
+    others = [p for p in free if p not in named and set(words_in(p)) & words and not is_meta(p)]
+    others = [p for p in others if p == profile.columns[p].top or set(words_in(p)) & JUDGE_WORDS]
+    others += [
+        p
+        for p in free
+        if p not in (*named, *others) and set(words_in(p)) & (RANK_WORDS | LOW_WORDS) and not is_meta(p)
+    ]
     for path in [*named, *others]:
         column = profile.columns[path]
         is_few = len(profile.words_of(path)) < MANY and column.length < 40

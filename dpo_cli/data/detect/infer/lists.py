@@ -1,4 +1,4 @@
-"""A list of answers to one prompt, or a tree of them, with all that may rate or rank them."""
+"""A list of answers to one prompt, with all that may rate or rank them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _list_ratings(base: Names, column: Column, profile: Profile, given: Names) -
         ):
             yield high
         elif not is_meta(path):
-            yield replace(high, is_sure=False)
+            yield from (replace(high, is_sure=False), low)
 
 
 def _best(base: Names, column: Column, profile: Profile, given: Names) -> Iterator[Candidate]:
@@ -131,24 +131,3 @@ def _best(base: Names, column: Column, profile: Profile, given: Names) -> Iterat
             yield replace(from_0, is_sure=has_0 and any(n > 2 for n, _ in places))
         if not has_0:
             yield replace(from_1, is_sure=has_n)
-
-
-def trees(profile: Profile, given: Names) -> Iterator[Candidate]:
-    """Yield messages that name the one they answer."""
-    paths = set(profile.words)
-    ids = [p for p in paths if p in ("message_id", "id", "node_id")]
-    parents = [p for p in paths if p in ("parent_id", "parent", "reply_to", "parent_message_id")]
-    roles = [p for p in paths if p in ("role", "from", "speaker", "author")]
-    texts = by_name("text", profile.columns) or by_name("completion", profile.columns)
-    ranks = [
-        p
-        for p in paths
-        if set(words_in(p)) & (RANK_WORDS | RATING_WORDS) and profile.columns[p].kind == "number"
-    ]
-    if not (ids and parents and roles and texts and ranks):
-        return
-    columns = {"id": ids[0], "parent": parents[0], "text": texts[0], "role": roles[0], "rating": ranks[0]}
-    is_rank = bool(set(words_in(ranks[0])) & RANK_WORDS)
-    for better in ("lower", "higher") if is_rank else ("higher",):
-        means = f"of the answers to a message the one with the {better[:-2]}est {ranks[0]!r} is the best"
-        yield Candidate("ratings", columns, better=better, gather="parent", means=means, is_sure=not is_rank)

@@ -101,6 +101,8 @@ def completed(candidate: Candidate, profile: Profile, given: Mapping[str, str]) 
     for option in prompt.options:
         read = repr(option["prompt"]) if option.get("prompt") else "it is left unread"
         means = f"the prompt is {read}" if len(prompt.options) > 1 else prompt.why
+        if candidate.means and not candidate.is_sure:
+            means = f"{candidate.means}; {means}"
         yield replace(candidate, columns={**option, **candidate.columns}, is_sure=False, means=means)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dpo_cli.data.detect.columns.names import (
     COUPLES,
     INDEX_WORDS,
     JUDGE_WORDS,
+    LOSER_WORDS,
     RATING_WORDS,
     by_name,
     couple_of,
@@ -53,12 +55,14 @@ class Couple:
 
 def winner_columns(couple: Couple, profile: Profile, free: list[str]) -> list[str]:
     """Return columns that may name a winner: by their name, or because all they hold are words for one of two."""
+    if "[" in couple.first:  # a list of numbers is one for each of its answers
+        free = [path for path in free if profile.columns[path].kind not in ("numbers", "flags")]
     named = [path for path in by_name("winner", free) if _has_few_words(path, profile)]
     others = [
         path
         for path in free
         if path not in named
-        and set(words_in(path)) & (JUDGE_WORDS | WIN_WORDS)
+        and set(words_in(path)) & (JUDGE_WORDS | WIN_WORDS | LOSER_WORDS)
         and not set(words_in(path)) & (RATING_WORDS - {"preference"})
         and not _is_about_one(path, couple, free)
         and _has_few_words(path, profile)
@@ -80,13 +84,45 @@ def _has_few_words(path: str, profile: Profile) -> bool:
     return 0 < len(profile.words_of(path)) <= MANY_WORDS or profile.columns[path].kind == "number"
 
 
+def says_side(path: str, couple: Couple, profile: Profile) -> bool:
+    """Return whether all that a column holds is words for one of two answers, or for neither."""
+    words = [text for text in profile.words_of(path) if text not in ("null", "")]
+    if not 0 < len(words) <= MANY_WORDS or profile.columns[path].kind not in ("text", "texts"):
+        return False
+    return not guess_winner(words, (_last(couple.first), _last(couple.second)))[1]
+
+
 def _last(path: str) -> str:
     """Return a column's own name in its path."""
     return path.rpartition(".")[2]
 
 
 def winner(path: str, couple: Couple, profile: Profile) -> Iterator[Candidate]:
-    """Yield the readings of a column that names a winner."""
+    """Yield the readings of a column that names a winner, or a loser."""
+    words = set(words_in(path))
+    is_loser = bool(words & LOSER_WORDS) and not words & WIN_WORDS
+    for each in _readings(path, couple, profile):
+        yield _of_loser(each, profile) if is_loser else each
+
+
+def _of_loser(candidate: Candidate, profile: Profile) -> Candidate:
+    """Return the reading of a column that names the worse answer."""
+    columns, turned = dict(candidate.columns), {"a": "b", "b": "a"}
+    labels = {turned.get(name, name): list(texts) for name, texts in candidate.labels.items()}
+    if "name_a" in columns:
+        columns |= {"name_a": columns["name_b"], "name_b": columns["name_a"]}
+    elif not labels:
+        words = profile.words_of(columns["winner"])
+        labels = {turned.get(text, text): [text] for text in WORDS if text in words}
+    means = (
+        candidate.means.replace(" won", " lost").replace(" better", " worse").replace("names the", "is the")
+    )
+    if means == candidate.means:
+        means = f"{columns['winner']!r} is of the worse answer: {means}"
+    return replace(candidate, columns=columns, labels=labels, means=means)
+
+
+def _readings(path: str, couple: Couple, profile: Profile) -> Iterator[Candidate]:
     base = Candidate("winner", {**couple.columns, "winner": path})
     named = _by_name_of_one(base, couple, profile)
     if named is not None:
@@ -100,7 +136,7 @@ def winner(path: str, couple: Couple, profile: Profile) -> Iterator[Candidate]:
         return
     if not numbers:
         labels, unknown = guess_winner([*words, *empty], (_last(couple.first), _last(couple.second)))
-        if not empty and all(value in WORDS for value in profile.column(path).given):
+        if all(value in WORDS for value in _each(profile.column(path).values)):
             labels = {}  # the format's own words
         yield replace(
             base, labels=labels, unknown=tuple(unknown), means=f"{path!r} names the better answer in words"
@@ -114,6 +150,12 @@ def winner(path: str, couple: Couple, profile: Profile) -> Iterator[Candidate]:
         if ties:
             labels["tie"] = [*labels.get("tie", []), *ties]
         yield replace(each, labels=labels, unknown=others)
+
+
+def _each(values: Sequence[Any]) -> Iterator[Any]:
+    """Yield what a column says: of the votes of several people each."""
+    for value in values:
+        yield from value if isinstance(value, list) else (value,)
 
 
 def _by_name_of_one(base: Candidate, couple: Couple, profile: Profile) -> Candidate | None:
@@ -203,38 +245,25 @@ def _strengths(
 ) -> Iterator[Candidate]:
     """Yield both directions of a number that says how much better one answer is."""
     low, high = min(values), max(values)
+    if low > 1 and high <= 10 and all(value == int(value) for value in values):
+        low = 1.0  # people count from 1, whether or not somebody said it
     middle = 0.0 if low < 0 < high or low == -high else (low + high) / 2
     if values == {0.0, 1.0, 2.0}:
-        labels = {"a": [text[1.0]], "b": [text[2.0]], "tie": [text[0.0]]}
-        yield replace(
-            base, labels=labels, means="1 is the first answer, 2 the second, 0 neither", is_sure=False
-        )
-        yield replace(
-            base,
-            labels={"a": [text[0.0]], "b": [text[2.0]], "tie": [text[1.0]]},
-            means="0 is the first answer, 2 the second, 1 neither",
-            is_sure=False,
-        )
-        yield replace(
-            base,
-            labels={"a": [text[2.0]], "b": [text[0.0]], "tie": [text[1.0]]},
-            means="2 is the first answer, 0 the second, 1 neither",
-            is_sure=False,
-        )
+        for a, b, tie in ((1, 2, 0), (0, 1, 2), (0, 2, 1), (2, 0, 1), (1, 0, 2)):
+            labels = {"a": [text[a]], "b": [text[b]], "tie": [text[tie]]}
+            means = f"{a} is the first answer, {b} the second, {tie} neither"
+            yield replace(base, labels=labels, means=means, is_sure=False)
         return
+    # From 1 to 4 all, or from 1 to 5 of which nobody chose the last: 3 is a choice, or a tie.
+    is_short = low == 1 and high in (4, 6) and middle + 0.5 in values
+    for bound in (middle, middle + 0.5) if is_short else (middle,):
+        yield from _around(base, couple, values, bound)
+
+
+def _around(base: Candidate, couple: Couple, values: set[float], middle: float) -> Iterator[Candidate]:
     bound = f"{middle:g}"
     ties = {"tie": [bound]} if middle in values else {}
-    lower = {"a": [f"<{bound}"], "b": [f">{bound}"], **ties}
-    upper = {"a": [f">{bound}"], "b": [f"<{bound}"], **ties}
-    yield replace(
-        base,
-        labels=lower,
-        means=f"below {bound} {couple.first!r} is better, above it {couple.second!r}",
-        is_sure=False,
-    )
-    yield replace(
-        base,
-        labels=upper,
-        means=f"above {bound} {couple.first!r} is better, below it {couple.second!r}",
-        is_sure=False,
-    )
+    for below, above, first, second in (("a", "b", "below", "above"), ("b", "a", "above", "below")):
+        labels = {below: [f"<{bound}"], above: [f">{bound}"], **ties}
+        means = f"{first} {bound} {couple.first!r} is better, {second} it {couple.second!r}"
+        yield replace(base, labels=dict(sorted(labels.items())), means=means, is_sure=False)
