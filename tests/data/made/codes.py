@@ -177,7 +177,9 @@ def _strengths(rng: random.Random, names: tuple[str, str], numbers: tuple[str, s
         if scale == "float":
             return {column: side * strength / 4}
         half = 2 if scale == "five" else 3
-        return {column: half + 1 + side * (1 + at // 3 % half)}
+        return {
+            column: half + 1 + side * (half - at // 2 % half)
+        }  # both ends of the scale are chosen by somebody
 
     return Code(f"strength {column} {scale} {sign}", say, True)
 

@@ -18,6 +18,8 @@ from dpo_cli.data.tokenize.turns import is_conversation, is_exchanges, is_spelle
 SAMPLED = 256
 MANY = 256
 """Different words of a column that are counted: one with so many holds texts or numbers."""
+LONG = 40
+"""Characters from which on a text is no word and no number."""
 MOST = 0.9
 """Share of a column's values that must be of a kind for it to be the column's."""
 DEEPEST = 4
@@ -128,6 +130,8 @@ class Look:
 
     def _count(self, column: str, words: Counter[str], value: object) -> None:
         if isinstance(value, str):
+            if len(words) >= MANY and len(value) > LONG:
+                return  # one of many texts
             value = value[:80]
         text = "" if isinstance(value, list | dict) else word(value)
         if text in words or len(words) < MANY or text in ("", "null"):

@@ -14,6 +14,7 @@ from dpo_cli.data.detect.columns.names import (
     RANK_WORDS,
     RATING_WORDS,
     REMARK_WORDS,
+    is_called,
     is_context,
     is_meta,
     words_in,
@@ -131,13 +132,21 @@ def _is_judgement(parts: Sequence[Column], top: str, layout: str) -> bool:
     alone = LOW_WORDS | NEGATIVE_WORDS if layout in _ONE_ANSWER else set()
     return any(
         (
-            set(words_in(column.path)) & (words | alone if column.path == top else words)
+            (
+                set(words_in(column.path)) & (words | alone if column.path == top else words)
+                or _is_label(column, top)
+            )
             and not is_meta(column.path)
             and (column.kind != "text" or column.length < 200)
         )
         or _is_other_answer(column)
         for column in parts
     )
+
+
+def _is_label(column: Column, top: str) -> bool:
+    """Return whether a column has a name of those that say which answer is better, or how good one is."""
+    return column.path == top and (is_called(top, "label") or is_called(top, "winner"))
 
 
 def _is_other_answer(column: Column) -> bool:

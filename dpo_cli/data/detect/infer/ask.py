@@ -39,27 +39,48 @@ def ask(file: File, what: str, readings: Sequence[tuple[str, Source]]) -> NoRetu
     """
     options: list[tuple[str, Source, list[Example | None]]] = []
     failed: UserError | None = None
+    seen: dict[object, bool] = {}
     for means, source in readings:
         try:
             means, source = _whole(file, means, source)
-            parsed = file.parsed(source, keep=SHOWN)
+            made = _made(file, source, seen)
         except UserError as error:
             failed = failed or error
             continue
-        if parsed.rows - parsed.dropped.total() > 0:
-            made: list[Example | None] = [*parsed.examples]
-            if source.gather == "rows":
-                made = examples(source, file.profile)
+        if made is not None:
             options.append((means, source, made))
     if not options:
         raise failed or DataError.of(file.given.path, what, "--column NAME=COLUMN says what a column is")
-    seen = _seen([made for _, _, made in options])
+    views = _seen([made for _, _, made in options])
     lines = [file.line(settings_of(source, file.given)) for _, source, _ in options]
     raise Question(
         file.given.path,
         what,
-        [Option(means, text, line) for (means, _, _), text, line in zip(options, seen, lines, strict=True)],
+        [Option(means, text, line) for (means, _, _), text, line in zip(options, views, lines, strict=True)],
     )
+
+
+def _made(file: File, source: Source, seen: dict[object, bool]) -> list[Example | None] | None:
+    """Return what a reading makes of the sampled rows; None where it keeps no row of the file.
+
+    Args:
+        file: the file.
+        source: the reading.
+        seen: readings that were checked on all rows -> whether they keep any. One that reads the same columns and knows the same words
+            keeps the same rows: a check of 100,000 takes seconds.
+
+    Raises:
+        UserError: rows that it cannot read.
+    """
+    if source.gather != "rows":
+        parsed = file.parsed(source, keep=SHOWN)
+        return list(parsed.examples) or None
+    words = frozenset(word for words in source.labels.values() for word in words)
+    key = (source.format, tuple(sorted(source.columns.items())), words, tuple(source.ignore))
+    if key not in seen:
+        parsed = file.parsed(source)
+        seen[key] = parsed.rows > parsed.dropped.total()
+    return examples(source, file.profile) if seen[key] else None
 
 
 def _whole(file: File, means: str, source: Source) -> tuple[str, Source]:

@@ -100,7 +100,7 @@ class File:
     def doubtful(self, chosen: Candidate, found: Sequence[Candidate]) -> list[Unread]:
         """Return the columns that a reading leaves out and that may matter.
 
-        A column that another reading reads, and that says the same of all sampled rows, is not one of them.
+        A column by which another reading chooses the same answers in all sampled rows is not one of them.
         """
         source = chosen.applied(self.given)
         left = [each for each in self.unread(source) if each.is_doubtful]
@@ -112,8 +112,9 @@ class File:
         return [
             each
             for each in left
-            if not any(
-                agree(mine, examples(rival, self.profile), with_prompts=each.is_context)
+            if each.is_context
+            or not any(
+                agree(mine, examples(rival, self.profile))
                 for candidate, rival in rivals
                 if candidate.is_whole and candidate.gather == "rows" and self.reads(candidate, each.column)
             )
