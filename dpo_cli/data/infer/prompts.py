@@ -38,10 +38,12 @@ def find_prompt(candidate: Candidate, profile: Profile, given: Mapping[str, str]
     """
     used = {path for path in candidate.columns.values()} | set(given.values())
     ignored = set(candidate.ignore)
+    # What stands in a list beside its answers belongs to them.
+    lists = {path.partition("[")[0] for path in candidate.columns.values() if "[" in path}
     free = [
         p
         for p, c in profile.columns.items()
-        if p not in used and c.top not in ignored and not (is_meta(p) and "prompt" not in words_in(p))
+        if p not in used and not ("[" in p and p.partition("[")[0] in lists) and c.top not in ignored and not (is_meta(p) and "prompt" not in words_in(p))
     ]
     side = _side(profile, free, given)
     if any(name in candidate.columns for name in WHOLE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,6 +55,7 @@ class Couple:
 
 def winner_columns(couple: Couple, profile: Profile, free: list[str]) -> list[str]:
     """Return columns that may name a winner: by their name, or because all they hold are words for one of two."""
+    free = [path for path in free if len(re.findall(r"\[", path)) < 2]  # an item within items belongs to one of them
     if "[" in couple.first:  # a list of numbers is one for each of its answers
         free = [path for path in free if profile.columns[path].kind not in ("numbers", "flags")]
     named = [path for path in by_name("winner", free) if _has_few_words(path, profile)]
