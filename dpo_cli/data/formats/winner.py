@@ -18,7 +18,9 @@ WINS = ("wins_a", "wins_b")
 
 def matches(row: Row) -> bool:
     """Return whether two answers stand beside one of the three words."""
+    is_named = all(row.get(name) is not None for name in NAMES)
     is_judged = row.get("winner") in WORDS or all(column in row for column in WINS)
+    is_judged = is_judged or (is_named and row.get("winner") in (row[NAMES[0]], row[NAMES[1]]))
     return is_judged and are_answers(row, [row.get("answer_a"), row.get("answer_b")])
 
 

@@ -134,6 +134,8 @@ OPPOSITES = (
     ("liked", "disliked"),
     ("correct", "incorrect"),
     ("right", "wrong"),
+    ("safe", "unsafe"),
+    ("helpful", "unhelpful"),
 )
 """Parts of two names that say which of two answers is the better one, that one first."""
 COUPLES = (
@@ -193,7 +195,12 @@ def _called(path: str, role: str) -> int | None:
     """Return which name of a role a column has, the commonest being 0; `question_text` is called `question`."""
     order = [role, *NAMES[role].split()]
     for name in names_in(path)[:1]:
-        for each in (name, name.removesuffix("_text"), name.removesuffix("_content")):
+        plainer = [name, *(name.removesuffix(end) for end in ("_text", "_content", "_body"))]
+        if role == "prompt":
+            plainer += [
+                name.removeprefix(start) for start in ("orig_", "original_", "user_", "human_", "initial_")
+            ]
+        for each in plainer:
             if each in order:
                 return order.index(each)
     return None
@@ -212,6 +219,12 @@ def is_meta(path: str) -> bool:
     if len(words) > 1 and said and said[-1] in ANSWER_NOUNS and not set(words) & REMARK_WORDS:
         return False  # `model_output` is an output, `answer_model` a model
     return bool(set(words) & META_WORDS)
+
+
+def is_answer(path: str) -> bool:
+    """Return whether a name ends with a word for one answer: `model_response`."""
+    words = words_in(path)
+    return bool(words) and words[-1] in NAMES["completion"].split()[:6] and not set(words) & REMARK_WORDS
 
 
 def couple_of(first: str, second: str) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from dpo_cli.data.detect.columns.names import (
     are_opposites,
     by_name,
     couple_of,
+    is_answer,
     is_called,
     is_meta,
     names_in,
@@ -149,9 +150,9 @@ def _couples(profile: Profile, given: Names) -> Iterator[Candidate]:
 
 def _singles(profile: Profile, given: Names) -> Iterator[Candidate]:
     """Yield one answer a row, with all that may judge it."""
-    found = [given["completion"]] if "completion" in given else [
-        p for p in by_name("completion", profile.free(given)) if _can_answer(p, "completion", profile)
-    ]  # fmt: skip
+    free = [p for p in profile.free(given) if _can_answer(p, "completion", profile)]
+    named = by_name("completion", free) or [p for p in free if is_answer(p)]
+    found = [given["completion"]] if "completion" in given else named
     if not found:
         return
     base = {"completion": found[0]}

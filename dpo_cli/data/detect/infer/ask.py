@@ -92,8 +92,10 @@ def _whole(file: File, means: str, source: Source) -> tuple[str, Source]:
         if path and _has_prompt(file, source):
             source = _with_context(source, path)
             names.append(each.column)
-    source = replace(source, ignore=[*source.ignore, *(each.column for each in file.left(source))])
-    return (f"{means}; {_read_before(names)}" if names else means), source
+    rest = [each.column for each in file.left(source)]
+    notes = [_read_before(names)] if names else []
+    notes += [f"{', '.join(map(repr, rest))} {'do' if len(rest) > 1 else 'does'} not matter"] if rest else []
+    return "; ".join([means, *notes]), replace(source, ignore=[*source.ignore, *rest])
 
 
 def _has_prompt(file: File, source: Source) -> bool:

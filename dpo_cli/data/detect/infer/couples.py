@@ -95,10 +95,15 @@ def _free(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[st
 def _named(couple: Couple, profile: Profile, given: Mapping[str, str]) -> list[Candidate]:
     """Return what columns say whose names are those of a winner, of flags or of ratings."""
     free = _free(couple, profile, given)
-    found = [*_one_hot(couple, profile, free), *_rated(couple, profile, free)]
+    found = [
+        *_one_hot(couple, profile, free),
+        *_rated(couple, profile, free),
+        *_listed(couple, profile, free),
+    ]
     for path in winner_columns(couple, profile, free):
         found += winner(path, couple, profile)
-    return found
+    # Prose about the answers is no winner where another column's words are all understood.
+    return [each for each in found if not each.unknown] or found
 
 
 def _unnamed(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Candidate]:
@@ -175,16 +180,25 @@ def _rated(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Candid
             or "ratio" in words
         ):
             continue
-        columns = {**couple.columns, "rating_a": first, "rating_b": second}
-        high = Candidate("rated_pair", columns, means=f"the higher {first!r} or {second!r} is better")
-        low = Candidate(
-            "rated_pair",
-            columns,
-            better="lower",
-            means=f"the lower {first!r} or {second!r} is better",
-            is_sure=False,
-        )
-        if words & (RANK_WORDS | LOW_WORDS):
-            yield from (low, replace(high, better="higher", is_sure=False))
-        elif words & RATING_WORDS:
-            yield high
+        yield from _by_rates(couple, first, second, words)
+
+
+def _listed(couple: Couple, profile: Profile, free: list[str]) -> Iterator[Candidate]:
+    """Yield lists of two ratings, in the order of the answers."""
+    for path in free:
+        column = profile.columns[path]
+        is_two = column.kind == "numbers" and all(len(value) == 2 for value in column.given)
+        if is_two and "[" not in couple.first + path:
+            yield from _by_rates(couple, f"{path}[0]", f"{path}[1]", set(words_in(path)))
+
+
+def _by_rates(couple: Couple, first: str, second: str, words: set[str]) -> Iterator[Candidate]:
+    """Yield the readings of a number for each answer: by the words of its name one, or both directions."""
+    columns = {**couple.columns, "rating_a": first, "rating_b": second}
+    high = Candidate("rated_pair", columns, means=f"the higher {first!r} or {second!r} is better")
+    if words & (RANK_WORDS | LOW_WORDS):
+        means = f"the lower {first!r} or {second!r} is better"
+        yield replace(high, better="lower", means=means, is_sure=False)
+        yield replace(high, better="higher", is_sure=False)
+    elif words & RATING_WORDS:
+        yield high

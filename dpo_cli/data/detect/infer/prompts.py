@@ -37,14 +37,14 @@ def find_prompt(candidate: Candidate, profile: Profile, given: Mapping[str, str]
         given: columns that are stated.
     """
     used = {path for path in candidate.columns.values()} | set(given.values())
-    # What stands beside an answer in its own object is about the answer.
-    listed = tuple(f"{path.partition('[]')[0]}[" for path in used if "[]" in path)
     ignored = set(candidate.ignore)
+    # What is in a list next to its answers belongs to them.
+    lists = {path.partition("[")[0] for path in candidate.columns.values() if "[" in path}
     free = [
         p
         for p, c in profile.columns.items()
         if p not in used
-        and not p.startswith(listed)
+        and not ("[" in p and p.partition("[")[0] in lists)
         and c.top not in ignored
         and not (is_meta(p) and "prompt" not in words_in(p))
     ]

@@ -55,6 +55,8 @@ class Couple:
 
 def winner_columns(couple: Couple, profile: Profile, free: list[str]) -> list[str]:
     """Return columns that may name a winner: by their name, or because all they hold are words for one of two."""
+    # An item within items belongs to one of them, unless it is called the winner.
+    free = [path for path in free if path.count("[") < 2 or set(words_in(path)) & WIN_WORDS]
     if "[" in couple.first:  # a list of numbers is one for each of its answers
         free = [path for path in free if profile.columns[path].kind not in ("numbers", "flags")]
     named = [path for path in by_name("winner", free) if _has_few_words(path, profile)]
