@@ -200,8 +200,8 @@ class Train:
     precision: Precision = "auto"
     """Arithmetic of the forward pass over fp32 weights: bf16 autocast, fp32, or auto (bf16 where the hardware has it)."""
     weights: Literal["fp32", "bf16"] = "fp32"
-    """Type of the trained weights, their gradients and moments; bf16 takes half of the memory, updates them with stochastic rounding, which
-    loses no small steps on average, and needs bf16 arithmetic. Adapters stay in fp32."""
+    """Type of the trained weights, their gradients and moments; bf16 takes half of the memory and rounds updates stochastically, which is right
+    on average (a short run of a 135M model was behind fp32's all the same). Needs bf16 arithmetic; adapters stay in fp32."""
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0
     """Order of the data and every random draw, 0 to below 2**32."""
     eval_every: Annotated[int, Ge(0)] = 100
